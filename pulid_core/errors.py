@@ -1,0 +1,81 @@
+"""Every error this pack raises on purpose.
+
+PulidError
+|-- NoFaceError              no usable face in a photo
+|-- ReferenceImageError      the photo itself cannot be used (empty, NaN, too small)
+|-- CheckpointError          a model file is missing, damaged, or something else than expected
+|-- UnsupportedModelError    the connected model cannot take a PuLID identity
+|-- MissingDependencyError   a Python package is not installed
+`-- RemoteError              see pulid_core.wavespeed.errors
+
+Texts follow three beats: what was wanted, what was found, what to do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class PulidError(Exception):
+    """Base of all errors of this pack."""
+
+
+class ReferenceImageError(PulidError):
+    """A reference photo that cannot be used at all, face or not."""
+
+
+class NoFaceError(PulidError):
+    """No face was found in one photo.
+
+    Attributes:
+        image_index: Position of the photo in its batch, from 0.
+    """
+
+    def __init__(self, image_index: int, image_count: int, reason: str):
+        self.image_index = image_index
+        super().__init__(f"No face found in image {image_index + 1} of {image_count}: {reason}")
+
+
+class CheckpointError(PulidError):
+    """A model file that is missing, damaged, or holds another model.
+
+    Attributes:
+        path: The file.
+        missing: Keys that were expected and are not there.
+        unexpected: Keys that are there and were not expected.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        reason: str,
+        missing: tuple[str, ...] = (),
+        unexpected: tuple[str, ...] = (),
+    ):
+        self.path = Path(path)
+        self.missing = missing
+        self.unexpected = unexpected
+        super().__init__(f"{path}: {reason}")
+
+
+class UnsupportedModelError(PulidError):
+    """The connected MODEL cannot take this identity."""
+
+
+class MissingDependencyError(PulidError):
+    """A Python package that is needed now is not installed.
+
+    Attributes:
+        package: Its name on PyPI.
+    """
+
+    def __init__(self, package: str, purpose: str):
+        self.package = package
+        super().__init__(
+            f"{purpose} needs the Python package {package}, which is not installed. "
+            f"Run `pip install {package}` with the Python that runs ComfyUI."
+        )
+
+
+class RemoteError(PulidError):
+    """Base of everything that goes wrong between this machine and WaveSpeedAI."""
