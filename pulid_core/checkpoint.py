@@ -1,0 +1,157 @@
+"""Model files -> state dicts -> strictly loaded modules, or CheckpointError.
+
+Files are read as data: safetensors, or PyTorch files with weights_only. Sizes come from shapes.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from .errors import CheckpointError
+
+Module = TypeVar("Module", bound=nn.Module)
+
+KNOWN_MODELS = (
+    ("pulid_ca.", "a PuLID-FLUX checkpoint"),
+    ("id_adapter", "a PuLID checkpoint for SDXL"),
+    ("double_ca.", "a PuLID checkpoint for FLUX.2"),
+    ("double_blocks.", "a FLUX diffusion model"),
+    ("model.diffusion_model.", "a diffusion model"),
+    ("visual.", "a CLIP or EVA-CLIP model"),
+    ("blocks.0.attn.", "a vision transformer"),
+    ("vision_model.", "a CLIP vision model"),
+    ("text_model.", "a CLIP text encoder"),
+    ("encoder.block.", "a T5 text encoder"),
+    ("cp.resnet.", "a BiSeNet face parser"),
+    ("decoder.up.", "a VAE"),
+    ("lora_", "a LoRA"),
+)
+"""First part of a typical key -> what such a file is, for error texts only."""
+
+
+def describe_keys(keys: Iterable[str]) -> str:
+    """Name the model that a checkpoint with these keys holds."""
+    keys = list(keys)
+    for prefix, description in KNOWN_MODELS:
+        if any(key.startswith(prefix) for key in keys):
+            return description
+    return f"an unknown file with keys like {', '.join(sorted(keys)[:3])}" if keys else "empty"
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Read all tensors of a .safetensors file or of a PyTorch file, without running code.
+
+    Raises:
+        CheckpointError: The file is damaged, holds code, or holds no tensors.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        with _open_safetensors(path) as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    try:
+        state_dict = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            path,
+            "The file holds something other than weights, possibly code, and was not loaded. "
+            "Download it again from its original source.",
+        ) from error
+    except (RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
+        raise _damaged(path) from error
+    return _only_tensors(state_dict, path)
+
+
+def read_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
+    """Read key -> shape. For safetensors only the header is read, never the weights."""
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        with _open_safetensors(path) as file:
+            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    return {key: tuple(value.shape) for key, value in read_state_dict(path).items()}
+
+
+def load_strict(
+    build: Callable[[Any], Module],
+    state_dict: Mapping[str, Tensor],
+    path: str | Path,
+    ops: Any = nn,
+) -> Module:
+    """Build a module with exactly these weights: every key consumed, all shapes equal.
+
+    The tensors are taken over without a copy, in their own dtype.
+
+    Args:
+        build: Makes the module from a namespace of layers.
+        state_dict: The weights.
+        path: Where they come from, for the error text.
+        ops: torch.nn, or ComfyUI's casting layers.
+
+    Raises:
+        CheckpointError: Keys or shapes differ.
+    """
+    with torch.device("meta"):
+        reference = build(nn)  # ComfyUI's layers may make their weights only while loading
+        module = build(ops)
+    _check_fits(reference, state_dict, path)
+    module.load_state_dict(state_dict, strict=True, assign=True)
+    return module.requires_grad_(False).eval()
+
+
+def _check_fits(module: nn.Module, state_dict: Mapping[str, Tensor], path: str | Path) -> None:
+    expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    missing = tuple(sorted(expected.keys() - state_dict.keys()))
+    unexpected = tuple(sorted(state_dict.keys() - expected.keys()))
+    if missing or unexpected:
+        raise CheckpointError(
+            path,
+            f"The file does not fit {type(module).__name__}: {_first(missing)} missing, "
+            f"{_first(unexpected)} unexpected; it is {describe_keys(state_dict)}. "
+            "Choose the file that the node asks for.",
+            missing,
+            unexpected,
+        )
+    for key, shape in expected.items():
+        if tuple(state_dict[key].shape) != shape:
+            raise CheckpointError(
+                path,
+                f"{key} should have the shape {shape}, but has {tuple(state_dict[key].shape)}. "
+                "Choose the file that the node asks for.",
+            )
+
+
+def _open_safetensors(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path) from error
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
+def _only_tensors(loaded: object, path: Path) -> dict[str, Tensor]:
+    for wrapper in ("state_dict", "model", "module"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
+            loaded = loaded[wrapper]
+    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise CheckpointError(path, "The file holds no state dict. Choose a model file.")
+    return loaded
+
+
+def _damaged(path: Path) -> CheckpointError:
+    return CheckpointError(
+        path, "The file is damaged or not fully downloaded. Delete it and download it again."
+    )
+
+
+def _first(keys: tuple[str, ...]) -> str:
+    return f"{len(keys)} keys ({keys[0]}, …)" if keys else "no keys"

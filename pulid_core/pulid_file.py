@@ -1,0 +1,69 @@
+"""The PuLID-FLUX checkpoint: one file that holds the IDFormer and the cross attentions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import nn
+
+from .attention import CrossAttentions, CrossAttentionSizes
+from .checkpoint import describe_keys, load_strict, read_shapes, read_state_dict
+from .encoder import IDFormer, IDFormerSizes
+from .errors import CheckpointError
+
+ENCODER_PREFIX = "pulid_encoder."
+ATTENTION_PREFIX = "pulid_ca."
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class PulidFile:
+    """A checked PuLID-FLUX checkpoint on disk; its weights are read when asked for."""
+
+    path: Path
+    encoder_sizes: IDFormerSizes
+    attention_sizes: CrossAttentionSizes
+
+    @classmethod
+    def open(cls, path: str | Path) -> PulidFile:
+        """Read the sizes of a checkpoint from the shapes in it.
+
+        Raises:
+            CheckpointError: The file is damaged or no PuLID-FLUX checkpoint.
+        """
+        shapes = read_shapes(path)
+        others = tuple(k for k in shapes if not k.startswith((ENCODER_PREFIX, ATTENTION_PREFIX)))
+        stranger = CheckpointError(
+            path,
+            "A PuLID-FLUX checkpoint was expected, but this is "
+            f"{describe_keys(others or shapes)}. Choose pulid_flux_v0.9.1.safetensors.",
+            unexpected=others,
+        )
+        if others:
+            raise stranger
+        try:
+            encoder_sizes = IDFormerSizes.from_shapes(_below(ENCODER_PREFIX, shapes))
+            attention_sizes = CrossAttentionSizes.from_shapes(_below(ATTENTION_PREFIX, shapes))
+        except KeyError:
+            raise stranger from None
+        return cls(Path(path), encoder_sizes, attention_sizes)
+
+    def load_encoder(self, ops: Any = nn) -> IDFormer:
+        """Build the IDFormer with the dtype of the file."""
+        weights = _below(ENCODER_PREFIX, read_state_dict(self.path))
+        return load_strict(lambda ops: IDFormer(self.encoder_sizes, ops), weights, self.path, ops)
+
+    def load_attentions(self, ops: Any = nn) -> CrossAttentions:
+        """Build the cross attentions with the dtype of the file."""
+        weights = _below(ATTENTION_PREFIX, read_state_dict(self.path))
+        return load_strict(
+            lambda ops: CrossAttentions(self.attention_sizes, ops), weights, self.path, ops
+        )
+
+
+def _below(prefix: str, entries: Mapping[str, Value]) -> dict[str, Value]:
+    return {k.removeprefix(prefix): v for k, v in entries.items() if k.startswith(prefix)}
