@@ -1,0 +1,116 @@
+"""Bad input: one clear error each, and the next prompt runs."""
+
+import numpy as np
+import pytest
+import torch
+from comfy.portrait_graph import portrait
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+pytestmark = pytest.mark.comfy
+
+
+@pytest.fixture(scope="module")
+def bad_files(stage_copy):
+    """Model files that are not what their names promise, beside the good ones."""
+    pulid = stage_copy / "pulid"
+    good = pulid / "pulid_flux_v0.9.1.safetensors"
+    with good.open("rb") as file:
+        (pulid / "cut.safetensors").write_bytes(file.read(2_000_000))
+    save_file({"id_adapter.mapping_0.0.weight": torch.zeros(2)}, pulid / "sdxl.safetensors")
+    torch.save({"weight": print}, stage_copy / "facexlib" / "code.pth")
+    models = stage_copy / "diffusion_models"
+    save_file(
+        {
+            "head.modulation": torch.zeros(1, 2, 128),
+            "head.head.weight": torch.zeros(64, 128),
+            "blocks.0.ffn.0.weight": torch.zeros(256, 128),
+            "patch_embedding.weight": torch.zeros(128, 16, 1, 2, 2),
+            "text_embedding.0.weight": torch.zeros(128, 4096),
+        },
+        models / "wan.safetensors",
+    )
+    flux = load_file(models / "flux1-dev.safetensors")
+    shallow = ("double_blocks.0.", "double_blocks.1.", "single_blocks.0.")
+    kept = {k: v for k, v in flux.items() if "_blocks." not in k or k.startswith(shallow)}
+    save_file(kept, models / "shallow.safetensors")
+
+
+@pytest.fixture(scope="module")
+def bad_server(server, photo, bad_files, tmp_path_factory):
+    """The newest ComfyUI with the odd files and pictures in place."""
+    server.upload_image(photo)
+    folder = tmp_path_factory.mktemp("pictures")
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    pictures = {
+        "no_face.png": Image.fromarray(noise),
+        "one_pixel.png": Image.new("RGB", (1, 1)),
+        "huge.png": Image.open(photo).convert("RGB").resize((12_000, 12_000)),
+    }
+    for name, picture in pictures.items():
+        picture.save(folder / name, compress_level=1)
+        server.upload_image(folder / name)
+    return server
+
+
+def odd_image(kind: str) -> dict:
+    inputs = {"kind": kind, "photo": ["photo", 0]}
+    return {"odd": {"class_type": "PulidTestOddImage", "inputs": inputs}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "texts"),
+    [
+        ({"photo": {"image": "no_face.png"}}, ["No face found in image 1 of 1", "100 px"]),
+        ({"photo": {"image": "one_pixel.png"}}, ["1 x 1 px", "100 px"]),
+        ({"odd": {"kind": "nan"}, "apply": {"reference": ["odd", 0]}}, ["NaN"]),
+        ({"odd": {"kind": "empty batch"}, "apply": {"reference": ["odd", 0]}}, ["without images"]),
+        ({"odd": {"kind": "five channels"}, "apply": {"reference": ["odd", 0]}}, ["channels"]),
+        ({"loader": {"pulid_file": "cut.safetensors"}}, ["cut.safetensors", "download it again"]),
+        ({"loader": {"pulid_file": "sdxl.safetensors"}}, ["sdxl.safetensors", "SDXL"]),
+        ({"loader": {"face_parsing_file": "code.pth"}}, ["code.pth", "not loaded"]),
+        ({"loader": {"eva_clip_file": "clip_l.safetensors"}}, ["clip_l.safetensors", "EVA02"]),
+        ({"flux": {"unet_name": "wan.safetensors"}}, ["needs a FLUX.1 model", "got WAN21"]),
+        ({"flux": {"unet_name": "shallow.safetensors"}}, ["2 double and 1 single", "takes 2"]),
+        ({"apply": {"start_at": 0.8, "end_at": 0.2}}, ["0.8", "0.2"]),
+        ({"loader": {"pulid_file": "gone.safetensors"}}, ["gone.safetensors", "guozinan/PuLID"]),
+        ({"loader": {"face_model": "gone"}}, ["gone", "antelopev2.zip"]),
+    ],
+    ids=str,
+)
+def test_one_clear_error_and_the_next_prompt_runs(bad_server, changes, texts):
+    bad_server.free()  # a set-up that was cached would not read its files again
+    run = bad_server.run(portrait(odd_image("gray"), **changes))
+    assert run.error is not None
+    told = run.error.message + str(run.node_errors)
+    for text in texts:
+        assert text in told
+    assert told.count("Traceback") == 0
+    assert bad_server.run(portrait()).error is None
+
+
+@pytest.mark.parametrize("changes", [{"odd": {"kind": "gray"}}, {"odd": {"kind": "rgba"}}], ids=str)
+def test_gray_and_rgba_photos_work(bad_server, changes):
+    run = bad_server.run(portrait(odd_image("gray"), apply={"reference": ["odd", 0]}, **changes))
+    assert run.error is None
+
+
+def test_a_huge_photo_works(bad_server):
+    """12,000 pixels a side: the face is found in the photo reduced to 1024."""
+    assert bad_server.run(portrait(photo={"image": "huge.png"})).error is None
+
+
+def test_missing_files_are_told_at_queue_time(bad_server, stage_copy):
+    """Before anything runs: the folder, and where to get the file."""
+    parser = stage_copy / "facexlib/parsing_bisenet.pth"
+    hidden = parser.rename(parser.with_suffix(".hidden"))
+    try:
+        run = bad_server.run(portrait())
+    finally:
+        hidden.rename(parser)
+    told = str(run.node_errors)
+    assert run.executed_nodes == []
+    assert "facexlib" in told
+    assert (
+        "https://github.com/xinntao/facexlib/releases/download/v0.2.0/parsing_bisenet.pth" in told
+    )
