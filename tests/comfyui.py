@@ -214,7 +214,10 @@ class ComfyServer:
     async def _follow(self, prompt: dict, run: Run, on_event: Event | None) -> None:
         client_id = uuid.uuid4().hex
         url = f"{self.url}/ws?clientId={client_id}"
-        async with aiohttp.ClientSession() as session, session.ws_connect(url, max_msg_size=0) as ws:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(url, max_msg_size=0) as ws,
+        ):
             if not self._queue(prompt, client_id, run):
                 return
             async for message in ws:
@@ -228,7 +231,8 @@ class ComfyServer:
                     on_event(kind, data)
                 take_event(run, kind, data)
                 if kind in FINAL_EVENTS:
-                    return self._take_outputs(run)
+                    self._take_outputs(run)
+                    return
         raise ServerError(f"ComfyUI closed the connection.\n{self._log_tail()}")
 
     def _queue(self, prompt: dict, client_id: str, run: Run) -> bool:

@@ -9,8 +9,7 @@ import skimage.data
 import torch
 from facexlib.parsing.bisenet import BiSeNet
 from insightface.app import FaceAnalysis
-
-from . import tiny_stage
+from pulid_pack.tests import tiny_stage
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # both peers warn about optional packages on import

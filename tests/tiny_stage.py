@@ -255,7 +255,9 @@ def bisenet_shapes() -> Shapes:
         yield from conv_batch_norm(f"{name}.conv.conv", f"{name}.conv.bn", channels, 128, 3)
         yield from conv_batch_norm(f"{name}.conv_atten", f"{name}.bn_atten", 128, 128, 1)
     for name, channels, size in (("head32", 128, 3), ("head16", 128, 3), ("avg", 512, 1)):
-        yield from conv_batch_norm(f"cp.conv_{name}.conv", f"cp.conv_{name}.bn", channels, 128, size)
+        yield from conv_batch_norm(
+            f"cp.conv_{name}.conv", f"cp.conv_{name}.bn", channels, 128, size
+        )
     yield from conv_batch_norm("ffm.convblk.conv", "ffm.convblk.bn", 256, 256, 1)
     yield from conv("ffm.conv1", 256, 64, 1, bias=False)
     yield from conv("ffm.conv2", 64, 256, 1, bias=False)
@@ -300,12 +302,14 @@ def random_tensor(name: str, shape: tuple[int, ...], dtype: torch.dtype, gain: f
         return noise.mul(0.1).exp().to(dtype)
     if len(shape) == 1 and name.endswith((".weight", ".scale")):
         return noise.mul(0.1).add(1).to(dtype)
-    if len(shape) < 2 or "embed" in name and "proj" not in name:
+    if len(shape) < 2 or ("embed" in name and "proj" not in name):
         return noise.mul(0.1).to(dtype)
     return noise.mul(gain * noise[0].numel() ** -0.5).to(dtype)
 
 
-def rotary_table(width: int = 64, pretrained_side: int = 16, side: int = 24) -> tuple[Tensor, Tensor]:
+def rotary_table(
+    width: int = 64, pretrained_side: int = 16, side: int = 24
+) -> tuple[Tensor, Tensor]:
     """EVA's rotary cosines and sines, (576, 64): half of each row for y, half for x."""
     frequency = 10000 ** -(torch.arange(0, width // 2, 2) / (width // 2))
     position = torch.arange(side) / side * pretrained_side
@@ -431,8 +435,8 @@ def correlation(graph: Graph, level: str) -> str:
     template = (template - template.mean()) / template.std() / template.size**0.5
     ones = np.ones_like(template)
     # The output at a pixel belongs to the window that begins half a template up and left.
-    window = {"pads": [TEMPLATE_SIZE // 2, TEMPLATE_SIZE // 2, TEMPLATE_SIZE // 2 - 1] * 1}
-    window["pads"] += [TEMPLATE_SIZE // 2 - 1]
+    half = TEMPLATE_SIZE // 2
+    window = {"pads": [half, half, half - 1, half - 1]}
     matched = graph.node("Conv", level, graph.constant(template), **window)
     total = graph.node("Conv", level, graph.constant(ones / template.size**0.5), **window)
     energy = graph.node("Conv", graph.node("Mul", level, level), graph.constant(ones), **window)
