@@ -1,4 +1,4 @@
-"""Registers the repository as the package `pulid_pack`, so that its relative imports work.
+"""Registers the repository as the package `pulid_pack`, and provides the real ComfyUI.
 
 ComfyUI loads the folder under its path as the module name; the root __init__.py is not run here,
 and our `nodes` never shadows ComfyUI's module of that name.
@@ -6,10 +6,75 @@ and our `nodes` never shadows ComfyUI's module of that name.
 
 import sys
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
 pack = types.ModuleType("pulid_pack")
 pack.__path__ = [str(ROOT)]
 sys.modules["pulid_pack"] = pack
+
+from pulid_pack.tests import comfyui_source, tiny_stage  # noqa: E402
+from pulid_pack.tests.comfyui import ComfyServer  # noqa: E402
+
+CACHE = ROOT / ".dev"
+REAL_COMFYUI = {"comfyui_dir", "server", "matrix_server"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that uses a real ComfyUI, so that `-m "not comfy"` never starts one."""
+    for item in items:
+        if REAL_COMFYUI & set(getattr(item, "fixturenames", ())):
+            item.add_marker("comfy")
+
+
+@pytest.fixture(scope="session")
+def stage() -> Path:
+    """The tiny stage: a models folder with every file of the example graph."""
+    return tiny_stage.make_stage(CACHE / "stage" / "models")
+
+
+@pytest.fixture(scope="session")
+def demo_photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photo with one face, which the stage's detector finds; 512 x 512."""
+    return tiny_stage.demo_photo(tmp_path_factory.mktemp("photo") / "portrait.png")
+
+
+def comfyui_folder(version: str) -> Path:
+    return comfyui_source.provide(version, CACHE / "comfyui", tiny_t5=True)
+
+
+@pytest.fixture(scope="session")
+def comfyui_dir() -> Path:
+    """The newest ComfyUI of the matrix, fit for the tiny stage."""
+    return comfyui_folder(comfyui_source.NEWEST)
+
+
+@contextmanager
+def started(version: str, base_dir: Path, stage: Path, photo: Path) -> Iterator[ComfyServer]:
+    with ComfyServer(comfyui_folder(version), base_dir, stage, cpu=True) as server:
+        server.upload_image(photo)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory, stage, demo_photo) -> Iterator[ComfyServer]:
+    """The newest ComfyUI with this pack; its input folder holds the demo photo, portrait.png."""
+    base_dir = tmp_path_factory.mktemp("newest")
+    with started(comfyui_source.NEWEST, base_dir, stage, demo_photo) as newest:
+        yield newest
+
+
+@pytest.fixture(scope="session", params=comfyui_source.VERSIONS)
+def matrix_server(request, tmp_path_factory, stage, demo_photo) -> Iterator[ComfyServer]:
+    """Each ComfyUI of the matrix in turn, like `server`."""
+    if request.param == comfyui_source.NEWEST:
+        yield request.getfixturevalue("server")
+        return
+    base_dir = tmp_path_factory.mktemp("matrix")
+    with started(request.param, base_dir, stage, demo_photo) as older:
+        yield older

@@ -1,0 +1,246 @@
+"""Set up this repository and run it: `python dev.py demo` or `python dev.py test`.
+
+Needs Python 3.10 or newer, git's clone of this repository, and the network on the first run. All
+it makes lies in `.venv` and `.dev`, and `demo` for the demo's pictures; delete them to start anew.
+"""
+
+import sys
+
+if sys.version_info < (3, 10):  # noqa: UP036 - whoever reads the sentence runs an older one
+    sys.exit("dev.py needs Python 3.10 or newer, but this is %d.%d." % sys.version_info[:2])  # noqa: UP031
+
+import argparse
+import hashlib
+import os
+import subprocess
+import time
+import venv
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from comfyui_source import NEWEST, VERSIONS, ComfyUISourceError, provide  # noqa: E402
+
+VENV = ROOT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+CACHE = ROOT / ".dev"
+COMFYUI_CACHE = CACHE / "comfyui"
+STAGE = CACHE / "stage" / "models"
+JUNIT = CACHE / "pytest.xml"
+REQUIREMENTS = ("requirements.txt", "tests/requirements.txt", "tests/requirements-peers.txt")
+
+
+class SetupError(Exception):
+    """The machine lacks something; the text is for the person in front of it."""
+
+
+@dataclass
+class Step:
+    """One line of the summary."""
+
+    name: str
+    outcome: str
+    details: list[str] = field(default_factory=list)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the whole command has to fail."""
+        return self.outcome.startswith("FAILED")
+
+
+# Setting up
+
+
+def set_up() -> None:
+    """Make `.venv`, or complete it; quick when nothing changed since the last time."""
+    make_venv()
+    comfyui = provide(NEWEST, COMFYUI_CACHE, python=str(PYTHON))
+    comfyui_requirements = comfyui / "requirements.txt"
+    stamp = VENV / "dev-stamp"
+    wanted = digest([comfyui_requirements, *(ROOT / name for name in REQUIREMENTS)])
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    stamp.unlink(missing_ok=True)
+    runtime, tools, peers = (str(ROOT / name) for name in REQUIREMENTS)
+    say("Installing PyTorch, ComfyUI's requirements and the test tools (several GB, minutes) ...")
+    # First, so that ComfyUI's bare "torchaudio" is met and does not choose another torch.
+    pip("--no-deps", "-r", peers)
+    pip("-r", tools, "-r", str(comfyui_requirements), "-r", runtime)
+    stamp.write_text(wanted)
+
+
+def make_venv() -> None:
+    if runs(PYTHON, "-m", "pip", "--version"):
+        return
+    say(f"Making {VENV} with Python {sys.version_info.major}.{sys.version_info.minor} ...")
+    try:
+        venv.create(VENV, clear=True, with_pip=True)
+    except subprocess.CalledProcessError as error:
+        raise SetupError(
+            "Python could not make a virtual environment. On Debian and Ubuntu, install the "
+            "package python3-venv first."
+        ) from error
+
+
+def runs(*command: object) -> bool:
+    try:
+        return (
+            subprocess.run([*map(str, command)], capture_output=True, check=False).returncode == 0
+        )
+    except OSError:
+        return False
+
+
+def digest(files: list[Path]) -> str:
+    content = b"\0".join(path.read_bytes() for path in files)
+    return hashlib.sha256(content).hexdigest()
+
+
+def pip(*arguments: str) -> None:
+    command = [str(PYTHON), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+    command += ["--no-warn-conflicts"]  # the peers lack dependencies on purpose
+    if subprocess.run([*command, *arguments], check=False).returncode:
+        raise SetupError(
+            "pip could not install what is needed; its own words stand above. With the network "
+            "back, the same command goes on where this one stopped."
+        )
+
+
+def make_stage() -> None:
+    """Write the tiny stage's checkpoints, where they are not there yet."""
+    say("Making the tiny checkpoints (1.8 GB, where missing) ...")
+    if in_venv(ROOT / "tests" / "tiny_stage.py", STAGE):
+        raise SetupError("The tiny checkpoints could not be made. Is the disk full?")
+
+
+def in_venv(*arguments: object) -> int:
+    """Run the virtual environment's Python in the repository and return the exit status."""
+    with subprocess.Popen([str(PYTHON), *map(str, arguments)], cwd=ROOT) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.wait()  # it got the same Ctrl-C, and has a server to stop
+            raise
+
+
+# Commands
+
+
+def demo(options: argparse.Namespace) -> int:
+    """Run the example graph in a real ComfyUI, from photo to picture."""
+    set_up()
+    if options.models is None:
+        make_stage()
+    comfyui = provide(NEWEST, COMFYUI_CACHE, tiny_t5=options.models is None, python=str(PYTHON))
+    arguments = ["--comfyui", comfyui, "--base", CACHE / "demo", "--output", ROOT / "demo"]
+    if options.models is None:
+        arguments += ["--stage", STAGE]
+    for name in ("models", "photo", "prompt"):
+        value = getattr(options, name)
+        if value is not None:
+            arguments += [f"--{name}", value]
+    return in_venv(ROOT / "tests" / "demo.py", *arguments)
+
+
+def test(options: argparse.Namespace, pytest_arguments: list[str]) -> int:
+    """Lint, check types, and run the tests; with `--fast`, those that need no ComfyUI."""
+    begin = time.monotonic()
+    set_up()
+    make_stage()
+    if not options.fast:
+        for version in VERSIONS:
+            provide(version, COMFYUI_CACHE, tiny_t5=True, python=str(PYTHON))
+    set_up_s = time.monotonic() - begin
+    steps = [
+        Step("set-up", f"ok ({set_up_s:.0f} s)"),
+        check("ruff check", "-m", "ruff", "check", "."),
+        check("ruff format", "-m", "ruff", "format", "--check", "."),
+        check("pyright", "-m", "pyright"),
+        run_pytest(options.fast, pytest_arguments),
+    ]
+    return summarise(steps, time.monotonic() - begin)
+
+
+def check(name: str, *arguments: object) -> Step:
+    say(f"\n== {name}")
+    begin = time.monotonic()
+    status = in_venv(*arguments)
+    outcome = f"FAILED (exit status {status})" if status else "ok"
+    return Step(name, f"{outcome} ({time.monotonic() - begin:.0f} s)")
+
+
+def run_pytest(fast: bool, arguments: list[str]) -> Step:
+    JUNIT.unlink(missing_ok=True)
+    selection = ["-m", "not comfy"] if fast else []
+    step = check("pytest", "-m", "pytest", "tests", f"--junitxml={JUNIT}", *selection, *arguments)
+    if JUNIT.exists():
+        suite = next(ElementTree.parse(JUNIT).iter("testsuite"))  # noqa: S314 - pytest wrote it
+        numbers = [
+            f"{suite.get(name)} {name}" for name in ("tests", "failures", "errors", "skipped")
+        ]
+        step.details.append(", ".join(numbers))
+        step.details += skipped_tests(suite)
+    if fast:
+        step.details.append("not run: the tests in real ComfyUI (marker comfy), because of --fast")
+    if arguments:
+        step.details.append(f"with pytest's own arguments: {' '.join(arguments)}")
+    return step
+
+
+def skipped_tests(suite: ElementTree.Element) -> list[str]:
+    return [
+        f"skipped: {case.get('classname')}.{case.get('name')}: {skip.get('message')}"
+        for case in suite.iter("testcase")
+        for skip in case.iter("skipped")
+    ]
+
+
+def summarise(steps: list[Step], seconds: float) -> int:
+    say("\n== Summary")
+    for step in steps:
+        say(f"{step.name:12} {step.outcome}")
+        for detail in step.details:
+            say(f"{'':12} {detail}")
+    failed = [step.name for step in steps if step.failed]
+    say(f"\n{'FAILED: ' + ', '.join(failed) if failed else 'All passed'}, in {seconds:.0f} s")
+    return 1 if failed else 0
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    commands = argparse.ArgumentParser(description="Set up this repository and run it.")
+    names = commands.add_subparsers(dest="command", required=True)
+    demo_command = names.add_parser("demo", help=demo.__doc__)
+    demo_command.add_argument("--photo", type=Path, help="a photo with a face; else a built-in one")
+    demo_command.add_argument("--prompt", help="what to paint; else the workflow's own prompt")
+    demo_command.add_argument(
+        "--models", type=Path, help="a ComfyUI models folder with the real weights"
+    )
+    test_command = names.add_parser("test", help=test.__doc__)
+    test_command.add_argument("--fast", action="store_true", help="only what needs no ComfyUI")
+    return commands
+
+
+def main() -> int:
+    options, rest = parser().parse_known_args()
+    if options.command == "demo" and rest:
+        parser().error(f"unrecognised arguments: {' '.join(rest)}")
+    try:
+        return demo(options) if options.command == "demo" else test(options, rest)
+    except (SetupError, ComfyUISourceError) as error:
+        say(f"\n{error}")
+        return 1
+    except KeyboardInterrupt:
+        say("\nStopped. The next run goes on from here.")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

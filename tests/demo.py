@@ -1,0 +1,127 @@
+"""The demo, once everything is installed: the shared workflow in a real ComfyUI.
+
+Started by `python dev.py demo`, which prepares what the arguments name.
+"""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+import portrait_workflow
+import tiny_stage
+from comfyui import ComfyServer, Run, ServerError
+from workflow_conversion import WorkflowError, to_prompt
+
+RANDOM_WEIGHTS = """
+The weights are random: the picture proves that the whole pipeline runs, not that it paints the
+person. For a likeness, add --models with a ComfyUI models folder that holds the real files.
+"""
+TINY_DETECTOR = """
+The random stage's face detector knows only the built-in photo, so it finds no face in yours.
+Leave out --photo, or add --models with the real files.
+"""
+
+
+class DemoError(Exception):
+    """The demo did not come to its picture; the text says why."""
+
+
+class Progress:
+    """One line that says which node runs and how far it is."""
+
+    def __init__(self, prompt: dict[str, dict]):
+        self._prompt = prompt
+        self._seen: set[str] = set()
+
+    def __call__(self, kind: str, data: dict) -> None:
+        if kind == "executing" and data["node"]:
+            self._show(data["node"], 0, 1)
+        elif kind == "progress" and data.get("node"):
+            self._show(data["node"], data["value"], data["max"])
+
+    def _show(self, node: str, value: float, maximum: float) -> None:
+        self._seen.add(node)
+        done = (len(self._seen) - 1 + value / maximum) / len(self._prompt)
+        name = self._prompt[node]["class_type"]
+        steps = f" {value:.0f}/{maximum:.0f}" if maximum > 1 else ""
+        say(f"\r{done:4.0%}  {name + steps:40}", end="")
+
+    def close(self) -> None:
+        say(f"\r{'':50}\r", end="")
+
+
+def run_demo(options: argparse.Namespace) -> None:
+    """Run the workflow and copy its pictures to the output folder."""
+    if options.stage:
+        say(RANDOM_WEIGHTS)
+    options.base.mkdir(parents=True, exist_ok=True)
+    photo = options.photo or tiny_stage.demo_photo(options.base / "portrait.png")
+    if not photo.is_file():
+        raise DemoError(f"There is no photo at {photo}.")
+    if options.models and not options.models.is_dir():
+        raise DemoError(f"There is no models folder at {options.models}.")
+    say(f"Starting ComfyUI (log: {options.base / 'comfyui.log'}) ...")
+    with ComfyServer(options.comfyui, options.base, options.models or options.stage) as server:
+        workflow = portrait_workflow.load(server.upload_image(photo), options.prompt)
+        prompt = to_prompt(workflow, server.object_info())
+        progress = Progress(prompt)
+        say(f"Running {portrait_workflow.PATH.name} with {photo} ...")
+        run = server.run(prompt, timeout_s=3600, on_event=progress)
+        progress.close()
+    refuse_failure(run, own_photo=bool(options.photo and options.stage))
+    report(run, prompt, options.output)
+
+
+def refuse_failure(run: Run, *, own_photo: bool) -> None:
+    if run.error is None:
+        return
+    lines = [f"ComfyUI says: {run.error.message}"]
+    if run.error.node_type:
+        lines[0] = f"{run.error.node_type} says: {run.error.message}"
+    for refusal in run.node_errors.values():
+        lines += [f"{refusal['class_type']}: {error['details']}" for error in refusal["errors"]]
+    if own_photo and "face" in run.error.message.lower():
+        lines.append(TINY_DETECTOR)
+    raise DemoError("\n".join(lines))
+
+
+def report(run: Run, prompt: dict[str, dict], output: Path) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    say(f"Done in {run.seconds:.0f} s.")
+    for node, pictures in run.images.items():
+        name, label = {
+            "SaveImage": ("picture", "The picture"),
+            "PulidApplyFlux": ("face", "The face that was used"),
+        }[prompt[node]["class_type"]]
+        copy = shutil.copy(pictures[0], output / f"{name}{pictures[0].suffix}")
+        say(f"{label}: {copy}")
+
+
+def say(text: str, end: str = "\n") -> None:
+    print(text, end=end, flush=True)  # noqa: T201 - this is what the demo is for
+
+
+def parser() -> argparse.ArgumentParser:
+    arguments = argparse.ArgumentParser()
+    for name in ("comfyui", "base", "output"):
+        arguments.add_argument(f"--{name}", type=Path, required=True)
+    for name in ("stage", "models", "photo"):
+        arguments.add_argument(f"--{name}", type=Path)
+    arguments.add_argument("--prompt")
+    return arguments
+
+
+def main() -> int:
+    try:
+        run_demo(parser().parse_args())
+    except (DemoError, ServerError, WorkflowError) as error:
+        say(f"\n{error}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
