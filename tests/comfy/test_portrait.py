@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from comfy.portrait_graph import portrait
 from PIL import Image
-from workflow_conversion import to_prompt
+from pulid_pack.tests.comfy.portrait_graph import portrait
+from pulid_pack.tests.workflow_conversion import to_prompt
 
 pytestmark = pytest.mark.comfy
 
@@ -16,30 +16,25 @@ ROOT = Path(__file__).resolve().parents[2]
 ENCODED = "PuLID encoded an identity"
 
 
-@pytest.fixture
-def ready_server(matrix_server, photo):
-    matrix_server.upload_image(photo)
-    return matrix_server
-
-
 def pixels(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB"))
 
 
-def test_pack_loads_without_a_warning(ready_server):
+def test_pack_loads_without_a_warning(matrix_server):
     """Both nodes are there, and ComfyUI's log says nothing about us but the import time."""
     for node in ("PulidLoader", "PulidApplyFlux"):
-        assert ready_server.object_info(node)[node]["category"] == "PuLID FLUX"
-    start = ready_server.log_text().split("To see the GUI go to")[0]
-    ours = [line for line in start.splitlines() if "pulid" in line.lower()]
-    assert [line for line in ours if not re.search(r"[\d.]+ seconds: ", line)] == []
+        assert matrix_server.object_info(node)[node]["category"] == "PuLID FLUX"
+    log = matrix_server.log_text().splitlines()
+    ours = [line for line in log if re.search(r"custom_nodes.pulid-for-flux", line)]
+    assert len(ours) == 1
+    assert re.search(r"[\d.]+ seconds: ", ours[0])
 
 
-def test_workflow_runs_unchanged(ready_server):
+def test_workflow_runs_unchanged(matrix_server):
     """workflows/portrait.json as a user shares it: picture, face crop, a served second run."""
     workflow = json.loads((ROOT / "workflows/portrait.json").read_text(encoding="utf-8"))
-    prompt = to_prompt(workflow, ready_server.object_info())
-    run = ready_server.run(prompt)
+    prompt = to_prompt(workflow, matrix_server.object_info())
+    run = matrix_server.run(prompt)
     assert run.error is None
     ids = {node["class_type"]: node_id for node_id, node in prompt.items()}
     (picture,) = run.images[ids["SaveImage"]]
@@ -47,42 +42,42 @@ def test_workflow_runs_unchanged(ready_server):
     (crop,) = run.images[ids["PulidApplyFlux"]]
     assert pixels(crop).shape == (512, 1024, 3)
 
-    again = ready_server.run(prompt)
+    again = matrix_server.run(prompt)
     assert again.error is None
     assert again.executed_nodes == []
     assert set(again.cached_nodes) >= {ids["SaveImage"], ids["PulidApplyFlux"], ids["KSampler"]}
 
 
-def test_changed_weight_encodes_nothing_again(ready_server):
+def test_changed_weight_encodes_nothing_again(matrix_server):
     """Detection, vision tower and IDFormer run once for a photo; the weight still acts."""
-    first = ready_server.run(portrait())
+    first = matrix_server.run(portrait())
     assert first.error is None
-    encoded = ready_server.log_text().count(ENCODED)
-    second = ready_server.run(portrait(apply={"weight": 2.0}))
+    encoded = matrix_server.log_text().count(ENCODED)
+    second = matrix_server.run(portrait(apply={"weight": 2.0}))
     assert second.error is None
     assert "apply" in second.executed_nodes
-    assert ready_server.log_text().count(ENCODED) == encoded
+    assert matrix_server.log_text().count(ENCODED) == encoded
     assert not np.array_equal(pixels(first.images["save"][0]), pixels(second.images["save"][0]))
     assert len(second.images["apply"]) == 1
 
 
-def test_weight_zero_and_an_empty_range_equal_no_node(ready_server):
+def test_weight_zero_and_an_empty_range_equal_no_node(matrix_server):
     """Pixel for pixel."""
-    plain = ready_server.run(portrait(sampler={"model": ["flux", 0]}))
+    plain = matrix_server.run(portrait(sampler={"model": ["flux", 0]}))
     without = pixels(plain.images["save"][0])
     for change in ({"weight": 0.0}, {"start_at": 1.0, "end_at": 1.0}):
-        run = ready_server.run(portrait(apply=change))
+        run = matrix_server.run(portrait(apply=change))
         assert run.error is None
         assert np.array_equal(pixels(run.images["save"][0]), without)
 
 
-def test_two_branches_of_one_loader_do_not_see_each_other(ready_server):
+def test_two_branches_of_one_loader_do_not_see_each_other(matrix_server):
     """Each branch gives the picture that it gives alone; so does the model without the node."""
     alone = {
-        weight: pixels(ready_server.run(portrait(apply={"weight": weight})).images["save"][0])
+        weight: pixels(matrix_server.run(portrait(apply={"weight": weight})).images["save"][0])
         for weight in (0.7, 3.0)
     }
-    plain = ready_server.run(portrait(sampler={"model": ["flux", 0]}))
+    plain = matrix_server.run(portrait(sampler={"model": ["flux", 0]}))
     branches = {}
     for name, model in (("b", ["apply_b", 0]), ("c", ["flux", 0])):
         branches |= {
@@ -103,7 +98,7 @@ def test_two_branches_of_one_loader_do_not_see_each_other(ready_server):
         "class_type": "PulidApplyFlux",
         "inputs": portrait()["apply"]["inputs"] | {"weight": 3.0},
     }
-    run = ready_server.run(portrait(branches, apply={"weight": 0.7}))
+    run = matrix_server.run(portrait(branches, apply={"weight": 0.7}))
     assert run.error is None
     assert np.array_equal(pixels(run.images["save"][0]), alone[0.7])
     assert np.array_equal(pixels(run.images["save_b"][0]), alone[3.0])
