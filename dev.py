@@ -111,7 +111,6 @@ def pip(*arguments: str) -> None:
 
 def make_stage() -> None:
     """Write the tiny stage's checkpoints, where they are not there yet."""
-    say("Making the tiny checkpoints (1.8 GB, where missing) ...")
     if in_venv(ROOT / "tests" / "tiny_stage.py", STAGE):
         raise SetupError("The tiny checkpoints could not be made. Is the disk full?")
 
@@ -138,10 +137,12 @@ def demo(options: argparse.Namespace) -> int:
     arguments = ["--comfyui", comfyui, "--base", CACHE / "demo", "--output", ROOT / "demo"]
     if options.models is None:
         arguments += ["--stage", STAGE]
-    for name in ("models", "photo", "prompt"):
-        value = getattr(options, name)
-        if value is not None:
-            arguments += [f"--{name}", value]
+    for name in ("models", "photo"):
+        path = getattr(options, name)
+        if path:
+            arguments.append(f"--{name}={path.resolve()}")
+    if options.prompt:
+        arguments.append(f"--prompt={options.prompt}")
     return in_venv(ROOT / "tests" / "demo.py", *arguments)
 
 
