@@ -2,12 +2,14 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from pulid_pack.tests.comfy.portrait_graph import portrait
+from pulid_pack.tests.real_comfyui.portrait_graph import portrait
 from pulid_pack.tests.workflow_conversion import to_prompt
 
 pytestmark = pytest.mark.comfy
@@ -104,3 +106,51 @@ def test_two_branches_of_one_loader_do_not_see_each_other(matrix_server):
     assert np.array_equal(pixels(run.images["save_b"][0]), alone[3.0])
     assert np.array_equal(pixels(run.images["save_c"][0]), pixels(plain.images["save"][0]))
     assert not np.array_equal(alone[0.7], alone[3.0])
+
+
+def test_cancel_stops_the_encoder(matrix_server):
+    """Cancelled at the first step of encoding: not a second of work follows, and nothing leaks."""
+    odd_photo = portrait(apply={"weight": 1.23}, loader={"provider": "CPUExecutionProvider"})
+    steps_after_cancel = []
+
+    def cancel(kind, data):
+        if kind == "progress" and data["node"] == "apply":
+            if not steps_after_cancel:
+                matrix_server.interrupt()
+            steps_after_cancel.append(data["value"])
+
+    run = matrix_server.run(odd_photo, on_event=cancel)
+    assert run.error.message == "interrupted"
+    assert len(steps_after_cancel) <= 4
+    assert "sampler" not in run.executed_nodes
+    assert matrix_server.run(odd_photo).error is None
+
+
+IMPORTS = """
+import sys
+sys.path[:0] = [{comfyui!r}]
+from comfy.cli_args import args
+args.cpu = True
+import comfy.ldm.flux.model, comfy.model_patcher, comfy.ops, comfy.utils, folder_paths
+from comfy_api.latest import ComfyExtension, io, ui
+before = set(sys.modules)
+import importlib.util
+spec = importlib.util.spec_from_file_location("a/path/as/name", {pack!r} + "/__init__.py")
+module = importlib.util.module_from_spec(spec)
+sys.modules["a/path/as/name"] = module
+spec.loader.exec_module(module)
+import asyncio
+extension = asyncio.run(module.comfy_entrypoint())
+asyncio.run(extension.on_load())
+for node in asyncio.run(extension.get_node_list()):
+    node.GET_SCHEMA()
+print(*sorted({{name.split(".")[0] for name in set(sys.modules) - before}}))
+"""
+
+
+def test_start_up_imports_nothing_heavy(matrix_comfyui_dir):
+    """Loaded as ComfyUI loads it, and asked for every schema."""
+    script = IMPORTS.format(comfyui=str(matrix_comfyui_dir), pack=str(ROOT))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not {"insightface", "onnxruntime", "timm", "cv2"} & set(done.stdout.split())
