@@ -1,0 +1,81 @@
+"""How often and how many at once: what a new account may do, shared by the whole process."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Iterator
+
+from .clock import SLICE_S, Cancelled, Clock
+
+IMAGES_PER_MIN = 2  # the lowest account level; RATE_VARIABLE lifts it
+RATE_VARIABLE = "WAVESPEED_IMAGES_PER_MIN"
+
+WINDOW_S = 60.0
+HALVED_S = 300.0
+
+
+class Pacer:
+    """A sliding window over submissions, and a count of running jobs.
+
+    Args:
+        images_per_min: Submissions in any 60 seconds, at least 1.
+    """
+
+    def __init__(self, images_per_min: int = IMAGES_PER_MIN, clock: Clock | None = None):
+        self._clock = clock or Clock()
+        self._guard = threading.Lock()
+        self._submissions: deque[float] = deque()
+        self._running = 0
+        self._halved_until = float("-inf")
+        self.images_per_min = images_per_min
+
+    def wait_turn(self, cancelled: Cancelled) -> None:
+        """Return when one more submission keeps the rate, and count it.
+
+        Raises:
+            RemoteCancelled: `cancelled` said so while waiting.
+        """
+        while (left := self._take()) > 0:
+            self._clock.wait(left, cancelled)
+
+    def _take(self) -> float:
+        """Seconds until the next place; 0 when this call took one."""
+        with self._guard:
+            now = self._clock.monotonic()
+            halved = now < self._halved_until
+            places = max(1, self.images_per_min // 2 if halved else self.images_per_min)
+            while self._submissions and self._submissions[0] <= now - WINDOW_S:
+                self._submissions.popleft()
+            if len(self._submissions) < places:
+                self._submissions.append(now)
+                return 0
+            return self._submissions[-places] + WINDOW_S - now
+
+    def slow_down(self) -> None:
+        """Halve the rate for five minutes, after the service said 429."""
+        with self._guard:
+            self._halved_until = self._clock.monotonic() + HALVED_S
+
+    @contextlib.contextmanager
+    def running(self, at_once: int, cancelled: Cancelled) -> Iterator[None]:
+        """Count a job while it runs; wait until fewer than `at_once` do.
+
+        Raises:
+            RemoteCancelled: `cancelled` said so while waiting.
+        """
+        while not self._start(at_once):
+            self._clock.wait(SLICE_S, cancelled)
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._running -= 1
+
+    def _start(self, at_once: int) -> bool:
+        with self._guard:
+            if self._running >= at_once:
+                return False
+            self._running += 1
+            return True
