@@ -36,18 +36,30 @@ Result = TypeVar("Result")
 _ID = re.compile(r"[A-Za-z0-9_-]{8,128}")
 _CREDIT = re.compile(r"(?i)insufficient|not enough (credit|balance)")
 
-_QUERY_LIMITS = Limits()
-_BASE64_LIMITS = Limits(body_bytes=2 * DELIVERY_MAX_BYTES)
-_SUBMIT_LIMITS = Limits(read_s=60)
-_SYNC_LIMITS = Limits(read_s=120, total_s=180, body_bytes=2 * DELIVERY_MAX_BYTES)
-_UPLOAD_LIMITS = Limits(read_s=120)
-_DOWNLOAD_LIMITS = Limits(body_bytes=DELIVERY_MAX_BYTES)
+_QUERY = Limits()
+_BASE64 = Limits(body_bytes=2 * DELIVERY_MAX_BYTES)
+_SUBMIT = Limits(read_s=60)
+_SYNC = Limits(read_s=120, total_s=180, body_bytes=2 * DELIVERY_MAX_BYTES)
+_UPLOAD = Limits(read_s=120)
+_DOWNLOAD = Limits(body_bytes=DELIVERY_MAX_BYTES)
+
+
+@dataclass(frozen=True)
+class ApiLimits:
+    """Bounds of each kind of request."""
+
+    query: Limits = _QUERY
+    base64: Limits = _BASE64
+    submit: Limits = _SUBMIT
+    sync: Limits = _SYNC
+    upload: Limits = _UPLOAD
+    download: Limits = _DOWNLOAD
+
 
 RUNNING = frozenset({"created", "processing"})
 ENDED = frozenset({"failed", "cancelled", "timeout", "deleted"})
 COMPLETED = "completed"
 
-SYNC_TIMED_OUT = 5004
 CREDIT_CODES = frozenset({402, 1407})
 _REJECTED_STATUS = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, *range(300, 400)})
 _REJECTED_CODES = _REJECTED_STATUS | {1200, 1400, 1401, 1402, 1407}
@@ -195,12 +207,14 @@ class Api:
         base_url: str = BASE_URL,
         clock: Clock | None = None,
         timing: Timing | None = None,
+        limits: ApiLimits | None = None,
     ):
         self._key = key
         self._transport = transport
         self._root = base_url.rstrip("/") + "/api/v3"
         self._clock = clock or Clock()
         self._timing = timing or Timing()
+        self._limits = limits or ApiLimits()
 
     def server_time(self) -> float:
         """The service's clock, seconds since 1970, as far as its answers told it."""
@@ -214,7 +228,7 @@ class Api:
 
     def submit(self, inputs: Mapping[str, Any]) -> Answer:
         """Send the creating POST, once, on a connection of its own."""
-        limits = _SYNC_LIMITS if inputs.get("enable_sync_mode") else _SUBMIT_LIMITS
+        limits = self._limits.sync if inputs.get("enable_sync_mode") else self._limits.submit
         try:
             reply = self._send("POST", f"/{MODEL}", limits=limits, fresh=True, json=dict(inputs))
         except TransportError as error:
@@ -236,7 +250,7 @@ class Api:
         """
         if not is_prediction_id(prediction_id):
             raise RemoteRejected(400, "That is not a prediction id: 8 to 128 letters or digits.")
-        limits = _BASE64_LIMITS if large else _QUERY_LIMITS
+        limits = self._limits.base64 if large else self._limits.query
 
         def look() -> Prediction:
             path = f"/predictions/{prediction_id}/result"
@@ -313,7 +327,7 @@ class Api:
         envelope = self._ask(
             "POST",
             "/media/upload/binary",
-            limits=_UPLOAD_LIMITS,
+            limits=self._limits.upload,
             cancelled=cancelled,
             files={"file": (photo.filename, photo.data, photo.content_type)},
         )
@@ -335,7 +349,7 @@ class Api:
             reply = self._transport.send(
                 "PUT",
                 target,
-                limits=_UPLOAD_LIMITS,
+                limits=self._limits.upload,
                 cancelled=cancelled,
                 data=photo.data,
                 headers=headers,
@@ -387,14 +401,14 @@ class Api:
             TransportError: There is no whole answer within the limits.
             UnsafeAddressError: The address must not be spoken to.
         """
-        return self._transport.download(url, limits=_DOWNLOAD_LIMITS, cancelled=cancelled)
+        return self._transport.download(url, limits=self._limits.download, cancelled=cancelled)
 
     def _ask(
         self,
         method: str,
         path: str,
         *,
-        limits: Limits = _QUERY_LIMITS,
+        limits: Limits | None = None,
         prediction_id: str | None = None,
         **rest: Any,
     ) -> dict[str, Any]:
@@ -405,7 +419,7 @@ class Api:
             RemoteAuthError, RemoteRejected: Not worth another try.
         """
         try:
-            reply = self._send(method, path, limits=limits, **rest)
+            reply = self._send(method, path, limits=limits or self._limits.query, **rest)
         except TransportError as error:
             if error.sent is Sent.NEVER_WILL:
                 raise self.unreachable(error.cause, prediction_id) from None

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import RemoteError
-from .api import BASE_URL, Api, is_prediction_id
+from .api import BASE_URL, Api, ApiLimits, is_prediction_id
 from .clock import Cancelled, Clock, Timing, never
 from .credentials import ApiKey, find_key
 from .errors import (
@@ -163,6 +163,7 @@ class WavespeedClient:
         base_url: str = BASE_URL,
         clock: Clock | None = None,
         timing: Timing | None = None,
+        limits: ApiLimits | None = None,
         pacer: Pacer | None = None,
         environ: Mapping[str, str] = os.environ,
     ):
@@ -170,6 +171,7 @@ class WavespeedClient:
         self._key = ApiKey(api_key) if api_key else None
         self._clock = clock or Clock()
         self._timing = timing or Timing()
+        self._limits = limits or ApiLimits()
         self._transport = transport or Transport(wall=self._clock.wall)
         self._base_url = base_url
         self._pacer = pacer
@@ -324,6 +326,7 @@ class WavespeedClient:
             base_url=self._base_url,
             clock=self._clock,
             timing=self._timing,
+            limits=self._limits,
         )
 
     def _runner(self) -> Runner:

@@ -72,7 +72,8 @@ class Delivery:
 
     Attributes:
         images: (H, W, 3) each, float32 in [0, 1]; normally one.
-        source: Generated now, found on this machine, or found at the service.
+        source: "new": generated now; "resumed": found at the service; "cache": found on this
+            machine; "adopted": found at the service by its time alone.
         facts: Every field of the service's answer, without signatures.
         total_s: Seconds this run took for it.
         warnings: What the user should know, in sentences.
@@ -163,7 +164,7 @@ class Runner:
         if row and row.state in OUTCOME_OPEN:
             found = self._look_for(job, "its answer was lost", order)
             if found:
-                return self._finish(job, found, order, "adopted")
+                return self._finish(job, found, order, _how_found(found))
         prediction, source = self._submit(job, order)
         return self._finish(job, prediction, order, source)
 
@@ -205,7 +206,8 @@ class Runner:
                 return answer.prediction, "new"
             if answer.outcome is Outcome.UNKNOWN:
                 cause = answer.message if not answer.status else f"status {answer.status}"
-                return self._find_lost(job, self.api.clean(cause), order), "adopted"
+                found = self._find_lost(job, self.api.clean(cause), order)
+                return found, _how_found(found)
             self.journal.move(job.key, State.REJECTED, answer.status)
             order.report("waiting", None)
             self.clock.wait(self._pause_s(job, answer, connects, resends), order.cancelled)
@@ -305,8 +307,10 @@ class Runner:
             with self.journal.locks.hold(f"submit:{self.account}", self.clock, order.cancelled):
                 candidates = self._candidates(job, row, cause, order.cancelled)
                 if len(candidates) == 1:
-                    self._note_accepted(job, candidates[0].id, adopted=True)
-                    return candidates[0]
+                    found = candidates[0]
+                    is_guess = _how_found(found) == "adopted"
+                    self._note_accepted(job, found.id, adopted=is_guess)
+                    return found
         if candidates and not order.force:
             raise RemoteOutcomeUnknown(cause, [candidate.id for candidate in candidates])
         return None
@@ -463,6 +467,11 @@ class Runner:
 
 
 UNREADABLE_MEDIA = 1402
+
+
+def _how_found(prediction: Prediction) -> Source:
+    """Its inputs prove whose a found prediction is; without them it is taken by its time."""
+    return "resumed" if prediction.inputs else "adopted"
 
 
 def _closest(item: Prediction, rivals: Sequence[Row]) -> str:

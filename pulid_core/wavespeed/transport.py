@@ -220,6 +220,13 @@ class _QueryFilter(logging.Filter):
 _query_filter = _QueryFilter()
 
 
+class _Session(requests.Session):
+    """Never looks at a redirect: requests would read its body, however long, to prepare it."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002
+        return None
+
+
 class Transport:
     """Sends requests within limits.
 
@@ -291,8 +298,8 @@ class Transport:
             url = urljoin(url, target)
         raise UnsafeAddressError("Refused a file behind more than three redirects.")
 
-    def _new_session(self) -> requests.Session:
-        session = requests.Session()
+    def _new_session(self) -> _Session:
+        session = _Session()
         session.headers.update(
             {
                 "User-Agent": CLIENT_NAME,
