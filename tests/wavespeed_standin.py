@@ -239,6 +239,7 @@ class Standin:
         self._ready.set()
         await self._stop.wait()
         await runner.cleanup()
+        await asyncio.sleep(0.02)  # aborted connections are closed by the loop's next turns
 
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=300 * 1024 * 1024)

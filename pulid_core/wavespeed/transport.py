@@ -206,7 +206,7 @@ class _Adapter(HTTPAdapter):
 
 
 class _QueryFilter(logging.Filter):
-    """Takes the queries of URLs, which may be signatures, out of urllib3's debug lines."""
+    """Takes the queries of URLs, which may be signatures, out of urllib3's log lines."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
@@ -241,7 +241,8 @@ class Transport:
         self.server_offset_s = 0.0
         self._wall = wall
         self._session = self._new_session()
-        logging.getLogger("urllib3.connectionpool").addFilter(_query_filter)
+        for name in ("urllib3.connection", "urllib3.connectionpool"):
+            logging.getLogger(name).addFilter(_query_filter)
 
     def close(self) -> None:
         """Close the idle connections."""
