@@ -238,8 +238,9 @@ class Standin:
         self.url = f"http://{self._host}:{port}"
         self._ready.set()
         await self._stop.wait()
+        await asyncio.sleep(0.05)  # connections on their way in arrive, and can be closed
         await runner.cleanup()
-        await asyncio.sleep(0.02)  # aborted connections are closed by the loop's next turns
+        await asyncio.sleep(0.05)  # aborted connections are closed by the loop's next turns
 
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=300 * 1024 * 1024)

@@ -171,19 +171,24 @@ def _guarded(base: type[HTTPConnection], scheme: str, policy: AddressPolicy) -> 
 
         def getresponse(self, *args: Any, **kwargs: Any) -> Any:
             # A socket time-out counts from byte to byte; this one bounds the headers as a whole.
+            is_late = threading.Event()
             current = self.sock
-            timer = threading.Timer(current.gettimeout() or 60, _hang_up, [current])
+            timer = threading.Timer(current.gettimeout() or 60, _hang_up, [current, is_late])
             timer.daemon = True
             timer.start()
             try:
-                return super().getresponse(*args, **kwargs)
+                response = super().getresponse(*args, **kwargs)
             finally:
                 timer.cancel()
+            if is_late.is_set():
+                raise TimeoutError("the headers took too long")
+            return response
 
     return Guarded
 
 
-def _hang_up(connected: socket.socket) -> None:
+def _hang_up(connected: socket.socket, is_late: threading.Event) -> None:
+    is_late.set()
     with contextlib.suppress(OSError):
         connected.shutdown(socket.SHUT_RDWR)
 

@@ -99,6 +99,7 @@ def test_name_that_is_rebound(monkeypatch):
 def test_slow_headers_end():
     """A server that sends its headers a byte at a time is hung up on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
+
         def drip():
             connection, _ = server.accept()
             with connection:
