@@ -7,7 +7,7 @@ call of `Api.submit`; what its answer means is the table in `outcome`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from enum import Enum
@@ -197,6 +197,7 @@ class Api:
 
     Args:
         base_url: Only for a service run by hand; the policy of the transport must trust it.
+        private: Texts that no message may repeat: the prompts.
     """
 
     def __init__(
@@ -208,8 +209,10 @@ class Api:
         clock: Clock | None = None,
         timing: Timing | None = None,
         limits: ApiLimits | None = None,
+        private: Sequence[str] = (),
     ):
         self._key = key
+        self._private = tuple(filter(None, private))
         self._transport = transport
         self._root = base_url.rstrip("/") + "/api/v3"
         self._clock = clock or Clock()
@@ -220,10 +223,10 @@ class Api:
         """The service's clock, seconds since 1970, as far as its answers told it."""
         return self._clock.wall() + self._transport.server_offset_s
 
-    def clean(self, text: str, *secret: str) -> str:
-        """A foreign text without the key, the given secrets, signatures and control characters."""
-        for word in filter(None, secret):
-            text = text.replace(word, "[hidden]")
+    def clean(self, text: str) -> str:
+        """A foreign text without the key, prompts, signatures and control characters."""
+        for private in self._private:
+            text = text.replace(private, "[prompt]")
         return clean_message(self._key.hide(text))
 
     def submit(self, inputs: Mapping[str, Any]) -> Answer:
@@ -478,7 +481,7 @@ class Api:
         self,
         status: int,
         message: str,
-        *secret: str,
+        *,
         sent: str = "",
         prediction_id: str | None = None,
     ) -> WaveSpeedError:
@@ -486,12 +489,11 @@ class Api:
 
         Args:
             message: The service's words.
-            secret: Texts to take out of them.
             sent: What was sent, for the user to compare; nothing secret.
             prediction_id: The paid prediction that was asked about, if it was one.
         """
         billed = Billed.YES if prediction_id else Billed.NO
-        reason = self.clean(message, *secret)
+        reason = self.clean(message)
         if status in CREDIT_CODES or _CREDIT.search(reason):
             return RemoteCreditError()
         if status == 401:
@@ -518,11 +520,11 @@ class Api:
         text = texts.get(status, f"WaveSpeed rejected the inputs ({status}): {reason}. {sent}")
         return RemoteRejected(status, text.strip(), reason)
 
-    def submit_refusal(self, answer: Answer, *secret: str, sent: str = "") -> WaveSpeedError:
+    def submit_refusal(self, answer: Answer, sent: str) -> WaveSpeedError:
         """The error for a refused creating POST."""
         if answer.status in (404, 405):
             return RemoteModelGone(answer.status)
-        return self.refusal(answer.status, answer.message, *secret, sent=sent)
+        return self.refusal(answer.status, answer.message, sent=sent)
 
 
 def _message(envelope: Mapping[str, Any]) -> str:

@@ -253,7 +253,7 @@ class WavespeedClient:
         if crew.errors and (request.on_partial_failure == "raise" or not crew.results):
             raise _batch_error(crew.errors, len(crew.results))
         batch = self._batch(planned.jobs, crew, estimate)
-        self._note_delivered(list(crew.results))
+        self._note_delivered(crew.results)
         if request.seed == RANDOM_SEED and not crew.errors:
             self.journal.settle_draw(planned.run)
         return batch
@@ -319,7 +319,7 @@ class WavespeedClient:
     def _find_key(self) -> ApiKey:
         return self._key or find_key(self.state_dir, self._environ)
 
-    def _api(self, key: ApiKey) -> Api:
+    def _api(self, key: ApiKey, private: Sequence[str] = ()) -> Api:
         return Api(
             key,
             self._transport,
@@ -327,12 +327,13 @@ class WavespeedClient:
             clock=self._clock,
             timing=self._timing,
             limits=self._limits,
+            private=private,
         )
 
-    def _runner(self) -> Runner:
+    def _runner(self, private: Sequence[str] = ()) -> Runner:
         key = self._find_key()
         return Runner(
-            self._api(key),
+            self._api(key, private),
             self.journal,
             self._store,
             self._pacer or self._shared_pacer(),
@@ -357,7 +358,7 @@ class WavespeedClient:
     def _plan(self, request: Request, cancelled: Cancelled) -> _Plan:
         """Everything that is decided before anything is uploaded."""
         request.check()
-        runner = self._runner()
+        runner = self._runner(request.prompts)
         photos = encode_photos(request)
         run = run_key(request, photos, runner.account)
         seed = self.journal.draw_seed(run) if request.seed == RANDOM_SEED else request.seed
@@ -392,10 +393,10 @@ class WavespeedClient:
         states = (*OUTCOME_OPEN, State.ACCEPTED)
         return sum(1 for row in rows if row and row.state in states)
 
-    def _note_delivered(self, keys: Sequence[str]) -> None:
-        for key in keys:
+    def _note_delivered(self, deliveries: Mapping[str, Delivery]) -> None:
+        for key, delivery in deliveries.items():
             try:
-                self.journal.move(key, State.DELIVERED)
+                self.journal.move(key, State.DELIVERED, delivery.prediction_id)
             except JournalError as error:
                 log.warning("A delivered WaveSpeed image is not on record: %s", error)
 

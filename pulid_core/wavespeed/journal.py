@@ -137,7 +137,8 @@ class Journal:
             database.execute("PRAGMA journal_mode=WAL")
             database.executescript(_SCHEMA)
             old = (self._clock.wall() - _ROWS_KEPT_S,)
-            database.execute("DELETE FROM jobs WHERE submitted_at < ?", old)
+            # A row without a POST may be another process's, about to be sent.
+            database.execute("DELETE FROM jobs WHERE submitted_at > 0 AND submitted_at < ?", old)
             database.execute("DELETE FROM predictions WHERE noted_at < ?", old)
         self.locks = FileLocks(folder / "locks")
 
@@ -236,13 +237,27 @@ class Journal:
                 (prediction_id, self._clock.wall()),
             )
 
-    def move(self, key: str, state: State, code: int | None = None) -> None:
-        """Note that a job has reached a state."""
-        self._update(key, "state = ?, code = ?", state.value, code)
+    def move(
+        self,
+        key: str,
+        state: State,
+        prediction_id: str | None = None,
+        code: int | None = None,
+    ) -> None:
+        """Note that a job has reached a state, and its prediction where that is known."""
+        self._update(
+            key,
+            "state = ?, prediction_id = COALESCE(?, prediction_id), code = ?",
+            state.value,
+            prediction_id,
+            code,
+        )
 
     def _update(self, key: str, assignments: str, *values: str | float | None) -> None:
         with self._transaction() as database:
-            database.execute(f"UPDATE jobs SET {assignments} WHERE key = ?", (*values, key))  # noqa: S608 - literals
+            statement = f"UPDATE jobs SET {assignments} WHERE key = ?"  # noqa: S608 - literals
+            if database.execute(statement, (*values, key)).rowcount != 1:
+                raise JournalError("A job is missing from the WaveSpeed journal.")
 
     def uploaded_url(self, digest: str, account: str) -> str | None:
         """Where a photo was uploaded within the last day, if it was."""

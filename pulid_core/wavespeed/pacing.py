@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import deque
 from collections.abc import Iterator
 
 from .clock import SLICE_S, Cancelled, Clock
@@ -26,32 +25,41 @@ class Pacer:
     def __init__(self, images_per_min: int = IMAGES_PER_MIN, clock: Clock | None = None):
         self._clock = clock or Clock()
         self._guard = threading.Lock()
-        self._submissions: deque[float] = deque()
+        self._turns: dict[int, float] = {}
+        self._last_turn = 0
         self._running = 0
         self._halved_until = float("-inf")
         self.images_per_min = images_per_min
 
-    def wait_turn(self, cancelled: Cancelled) -> None:
-        """Return when one more submission keeps the rate, and count it.
+    def wait_turn(self, cancelled: Cancelled) -> int:
+        """Return when one more submission keeps the rate, and count it; tell `answered` its number.
 
         Raises:
             RemoteCancelled: `cancelled` said so while waiting.
         """
-        while (left := self._take()) > 0:
-            self._clock.wait(left, cancelled)
+        while True:
+            turn, left_s = self._take()
+            if turn:
+                return turn
+            self._clock.wait(left_s, cancelled)
 
-    def _take(self) -> float:
-        """Seconds until the next place; 0 when this call took one."""
+    def answered(self, turn: int) -> None:
+        """Count a submission from its answer on: it may have taken that long to arrive."""
+        with self._guard:
+            self._turns[turn] = self._clock.monotonic()
+
+    def _take(self) -> tuple[int, float]:
+        """The number of a turn, from 1; or 0 and the seconds until the next."""
         with self._guard:
             now = self._clock.monotonic()
             halved = now < self._halved_until
             places = max(1, self.images_per_min // 2 if halved else self.images_per_min)
-            while self._submissions and self._submissions[0] <= now - WINDOW_S:
-                self._submissions.popleft()
-            if len(self._submissions) < places:
-                self._submissions.append(now)
-                return 0
-            return self._submissions[-places] + WINDOW_S - now
+            self._turns = {k: then for k, then in self._turns.items() if then > now - WINDOW_S}
+            if len(self._turns) < places:
+                self._last_turn += 1
+                self._turns[self._last_turn] = now
+                return self._last_turn, 0.0
+            return 0, sorted(self._turns.values())[-places] + WINDOW_S - now
 
     def slow_down(self) -> None:
         """Halve the rate for five minutes, after the service said 429."""

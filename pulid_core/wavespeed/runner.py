@@ -172,22 +172,31 @@ class Runner:
         """Wait for a prediction and fetch its image, keeping the row in step."""
         try:
             prediction = self._wait(prediction, order, known=source == "resumed")
-            self._move(job, State.COMPLETED)
+            self._move(job, State.COMPLETED, prediction.id)
             delivery, kept = self._fetch(prediction, order, source)
         except (RemoteJobFailed, RemoteCreditError, RemoteExpired) as error:
             code = getattr(error, "code", None)
-            self._move(job, State.FAILED, code)
+            self._move(job, State.FAILED, error.prediction_id, code)
             if code == UNREADABLE_MEDIA:
                 self.journal.forget_upload(job.photo.digest, self.account)
             raise
         if kept:
-            self._move(job, State.DOWNLOADED)
+            self._move(job, State.DOWNLOADED, prediction.id)
         return delivery
 
-    def _move(self, job: Job, state: State, code: int | None = None) -> None:
-        """Note a state after payment. When it cannot be noted, the row before it is still safe."""
+    def _move(
+        self,
+        job: Job,
+        state: State,
+        prediction_id: str | None = None,
+        code: int | None = None,
+    ) -> None:
+        """Note a state after payment. When it cannot be noted, the row before it is still safe.
+
+        The id goes along: the disk may have been full when the prediction was accepted.
+        """
         try:
-            self.journal.move(job.key, state, code)
+            self.journal.move(job.key, state, prediction_id, code)
         except JournalError as error:
             log.warning("A WaveSpeed job is %s, which is not on record: %s", state.value, error)
 
@@ -208,7 +217,7 @@ class Runner:
                 cause = answer.message if not answer.status else f"status {answer.status}"
                 found = self._find_lost(job, self.api.clean(cause), order)
                 return found, _how_found(found)
-            self.journal.move(job.key, State.REJECTED, answer.status)
+            self.journal.move(job.key, State.REJECTED, code=answer.status)
             order.report("waiting", None)
             self.clock.wait(self._pause_s(job, answer, connects, resends), order.cancelled)
 
@@ -253,13 +262,14 @@ class Runner:
         inputs |= {"enable_base64_output": True} if order.base64_output else {}
         inputs |= {"enable_sync_mode": True} if order.sync_mode else {}
         order.report("waiting", None)
-        self.pacer.wait_turn(order.cancelled)
+        turn = self.pacer.wait_turn(order.cancelled)
         with self.journal.locks.hold(f"submit:{self.account}", self.clock, order.cancelled):
             if order.cancelled():
                 raise RemoteCancelled
             order.report("submitting", None)
             self.journal.submitting(job.key, self.api.server_time())
             answer = self.api.submit(inputs)
+            self.pacer.answered(turn)
             if answer.outcome is Outcome.ACCEPTED and answer.prediction:
                 self._note_accepted(job, answer.prediction.id)
         return answer
@@ -278,7 +288,7 @@ class Runner:
             f"output_format {job.output_format}, a prompt of {len(job.prompt)} characters, a photo "
             f"of {job.photo.width} x {job.photo.height} pixels."
         )
-        return self.api.submit_refusal(answer, job.prompt, sent=sent)
+        return self.api.submit_refusal(answer, sent)
 
     # Finding a prediction whose answer was lost
 
