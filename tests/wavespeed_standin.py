@@ -234,7 +234,7 @@ class Standin:
 
     async def run(self) -> None:
         """Serve until stopped."""
-        runner = web.AppRunner(self._app(), shutdown_timeout=0.1, access_log=None)
+        runner = web.AppRunner(self._app(), shutdown_timeout=0.01, access_log=None)
         await runner.setup()
         site = web.TCPSite(runner, self._host, self._port)
         await site.start()
@@ -242,9 +242,9 @@ class Standin:
         self.url = f"http://{self._host}:{port}"
         self._ready.set()
         await self._stop.wait()
-        await asyncio.sleep(0.05)  # connections on their way in arrive, and can be closed
+        await asyncio.sleep(0.01)  # connections on their way in arrive, and can be closed
         await runner.cleanup()
-        await asyncio.sleep(0.05)  # aborted connections are closed by the loop's next turns
+        await asyncio.sleep(0.01)  # aborted connections are closed by the loop's next turns
 
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=300 * 1024 * 1024)

@@ -20,7 +20,7 @@ from pulid_pack.pulid_core.wavespeed.api import ApiLimits
 from pulid_pack.pulid_core.wavespeed.transport import MIB, Limits
 
 KEY = "wsk-canary-0123456789abcdef"
-SPEED = 100
+SPEED = 300
 """Seconds of the tests' clock per real second."""
 
 

@@ -48,7 +48,7 @@ def test_slow_down():
 
 def test_rate_of_a_new_account_is_kept(tmp_path: Path):
     """A batch of 6 at the lowest level meets no 429 and takes two more minutes."""
-    clock = fast_clock()
+    clock = fast_clock(100)
     with Standin(images_per_min=2, now=lambda: 1_800_000_000 + clock.monotonic()) as service:
         started = clock.monotonic()
         batch = client_for(service.url, tmp_path, clock, pacer=Pacer(2, clock)).run(

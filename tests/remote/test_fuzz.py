@@ -88,7 +88,7 @@ def test_any_bytes_are_an_image_or_an_error(data: bytes):
             continue
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     endpoint=st.sampled_from(["submit", "result", "list", "upload", "price"]),
     status=STATUS,

@@ -46,7 +46,7 @@ def test_kill_at_random_moments(tmp_path: Path, list_inputs: bool):
                 before = sum(service.requests.values())
                 while sum(service.requests.values()) == before and process.poll() is None:
                     time.sleep(0.005)
-                time.sleep(dice.random() * 0.6)
+                time.sleep(dice.random() * 0.4)
                 if process.poll() is not None or kills >= KILLS // 2:
                     break
                 process.kill()

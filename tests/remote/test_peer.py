@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from pulid_pack.pulid_core.wavespeed import Clock, Pacer
+from pulid_pack.pulid_core.wavespeed import Pacer
 from wavespeed_standin import MODEL, Standin
-from wavespeed_testing import KEY, client_for, request
+from wavespeed_testing import KEY, client_for, fast_clock, request
 
 sdk = pytest.importorskip("wavespeed.api.client", reason="pip install wavespeed")
 
@@ -85,14 +85,14 @@ def test_lost_answer_the_peer_loses_what_we_find(service: Standin, tmp_path: Pat
 
 
 def test_twenty_jobs_beside_the_peer(service: Standin, tmp_path: Path, record_property):
-    """Twenty jobs of one second each, four at once, in real time: as a ratio to the SDK."""
-    service.generation_s = 1.0
+    """Twenty jobs, four at once, both looking every 0.2 real seconds: as a ratio to the SDK."""
+    service.generation_s = 0.1
     client = peer(service)
     address = client.upload(some_file())
 
     def run_one(seed: int) -> None:
         inputs = {**portrait(seed=seed), "image": address}
-        (url,) = client.run(MODEL, inputs, poll_interval=2.0)["outputs"]
+        (url,) = client.run(MODEL, inputs, poll_interval=0.2)["outputs"]
         with sdk.requests.get(url, timeout=5) as reply:
             Image.open(io.BytesIO(reply.content)).load()
 
@@ -100,7 +100,8 @@ def test_twenty_jobs_beside_the_peer(service: Standin, tmp_path: Path, record_pr
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(run_one, range(20)))
     peer_s = time.monotonic() - started
-    ours = client_for(service.url, tmp_path, Clock(), pacer=Pacer(1000))
+    clock = fast_clock(10)
+    ours = client_for(service.url, tmp_path, clock, pacer=Pacer(1000, clock))
     started = time.monotonic()
     ours.run(request(num_images=16, max_parallel=4, seed=100))
     ours.run(request(num_images=4, max_parallel=4, seed=200))
