@@ -95,7 +95,8 @@ class _Display:
 
     def show(self, progress: Progress) -> None:
         """Show how far the run is."""
-        self._bar = self._bar or comfy.utils.ProgressBar(progress.total, self._node_id)
+        if self._bar is None:
+            self._bar = comfy.utils.ProgressBar(progress.total, self._node_id)
         self._bar.update_absolute(progress.done, progress.total)
         self._say(progress.text)
 
@@ -247,8 +248,9 @@ class WavespeedFluxPulidRemote(io.ComfyNode):
                     )
                 )
             )
-        is_linked = width is not None and height is not None
-        sides = check_size(width, height) if is_linked else parse_size(size)
+        sides = parse_size(size)
+        if width is not None and height is not None:
+            sides = check_size(width, height)
         request = Request(
             photos=_photos(image, batch_mode),
             prompts=_prompts(prompt, prompt_per_line),
