@@ -95,9 +95,9 @@ class _Display:
 
     def show(self, progress: Progress) -> None:
         """Show how far the run is."""
-        if self._bar is None:
-            self._bar = comfy.utils.ProgressBar(progress.total, self._node_id)
-        self._bar.update_absolute(progress.done, progress.total)
+        bar = self._bar or comfy.utils.ProgressBar(progress.total, self._node_id)
+        bar.update_absolute(progress.done, progress.total)
+        self._bar = bar
         self._say(progress.text)
 
     def say_goodbye(self, future: asyncio.Future) -> None:

@@ -22,6 +22,7 @@ import os
 import secrets
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -108,15 +109,14 @@ class Journal:
 
     def __init__(self, folder: Path, clock: Clock | None = None):
         self._clock = clock or Clock()
-        self._path = folder / "journal.sqlite3"
-        self._memory: sqlite3.Connection | None = None
         self._guard = threading.RLock()
         self._noted: set[str] = set()  # also what a full disk did not take
         self.durable = True
         self.locks: Locks
         try:
-            self._create(folder)
-        except (OSError, sqlite3.Error, JournalError) as error:
+            self._database = self._open(folder)
+            self.locks = FileLocks(folder / "locks")
+        except (OSError, sqlite3.Error) as error:
             log.warning(
                 "The WaveSpeed journal in %s cannot be written (%s): a crash or a restart forgets "
                 "running jobs, and no submission is repeated.",
@@ -124,27 +124,20 @@ class Journal:
                 type(error).__name__,
             )
             self.durable = False
-            self._memory = sqlite3.connect(
-                ":memory:", isolation_level=None, check_same_thread=False
-            )
-            self._memory.executescript(_SCHEMA)
+            self._database = _connect(":memory:")
             self.locks = ThreadLocks()
+        weakref.finalize(self, self._database.close)
 
-    def _create(self, folder: Path) -> None:
+    def _open(self, folder: Path) -> sqlite3.Connection:
+        """The file, made for its owner only, without the rows of a month ago."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
-        with contextlib.closing(self._connect()) as database:
-            database.execute("PRAGMA journal_mode=WAL")
-            database.executescript(_SCHEMA)
-            old = (self._clock.wall() - _ROWS_KEPT_S,)
-            # A row without a POST may be another process's, about to be sent.
-            database.execute("DELETE FROM jobs WHERE submitted_at > 0 AND submitted_at < ?", old)
-            database.execute("DELETE FROM predictions WHERE noted_at < ?", old)
-        self.locks = FileLocks(folder / "locks")
-
-    def _connect(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self._path, timeout=10, isolation_level=None)
-        database.execute("PRAGMA synchronous=FULL")
+        path = folder / "journal.sqlite3"
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        database = _connect(path)
+        old = (self._clock.wall() - _ROWS_KEPT_S,)
+        # A row without a POST may be another process's, about to be sent.
+        database.execute("DELETE FROM jobs WHERE submitted_at > 0 AND submitted_at < ?", old)
+        database.execute("DELETE FROM predictions WHERE noted_at < ?", old)
         return database
 
     @contextlib.contextmanager
@@ -155,22 +148,16 @@ class Journal:
             JournalError: It could not be written; nothing of it was.
         """
         failure = None
-        try:
-            with contextlib.ExitStack() as stack:
-                if self._memory is None:
-                    database = stack.enter_context(contextlib.closing(self._connect()))
-                else:
-                    stack.enter_context(self._guard)
-                    database = self._memory
-                database.execute("BEGIN IMMEDIATE")
-                try:
-                    yield database
-                    database.execute("COMMIT")
-                finally:
-                    if database.in_transaction:
-                        database.execute("ROLLBACK")
-        except sqlite3.Error as error:
-            failure = JournalError(f"The WaveSpeed journal cannot be written: {error}.")
+        with self._guard:
+            try:
+                self._database.execute("BEGIN IMMEDIATE")
+                yield self._database
+                self._database.execute("COMMIT")
+            except sqlite3.Error as error:
+                failure = JournalError(f"The WaveSpeed journal cannot be written: {error}.")
+            finally:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
         if failure:
             raise failure
 
@@ -320,3 +307,12 @@ class Journal:
         """Let the next run draw a new seed."""
         with self._transaction() as database:
             database.execute("DELETE FROM draws WHERE run = ?", (run,))
+
+
+def _connect(path: Path | str) -> sqlite3.Connection:
+    """A connection for all threads, whose changes survive the loss of power."""
+    database = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA synchronous=FULL")
+    database.executescript(_SCHEMA)
+    return database
