@@ -39,7 +39,6 @@ KEPT_S = 7 * 24 * 3600
 """How long the service keeps predictions, and this machine their images."""
 UPLOAD_KEPT_S = 24 * 3600
 PRICE_KEPT_S = 24 * 3600
-_ROWS_KEPT_S = 30 * 24 * 3600
 
 _COLUMNS = "key, account, state, prediction_id, submitted_at, adopted"
 _SCHEMA = """
@@ -129,16 +128,15 @@ class Journal:
         weakref.finalize(self, self._database.close)
 
     def _open(self, folder: Path) -> sqlite3.Connection:
-        """The file, made for its owner only, without the rows of a month ago."""
+        """The file, made for its owner only.
+
+        Rows are never dropped: a few hundred bytes an image, against paying twice under a clock
+        that is wrong.
+        """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = folder / "journal.sqlite3"
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        database = _connect(path)
-        old = (self._clock.wall() - _ROWS_KEPT_S,)
-        # A row without a POST may be another process's, about to be sent.
-        database.execute("DELETE FROM jobs WHERE submitted_at > 0 AND submitted_at < ?", old)
-        database.execute("DELETE FROM predictions WHERE noted_at < ?", old)
-        return database
+        return _connect(path)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

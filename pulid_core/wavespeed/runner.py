@@ -117,9 +117,10 @@ class Runner:
     timing: Timing
 
     def is_new(self, job: Job, *, force: bool) -> bool:
-        """Whether running the job would create, and bill, a prediction as far as is known."""
+        """Whether running the job may create, and bill, a prediction as far as is known."""
         row = self.journal.find(job.key)
-        return row is None or (row.state not in OUTCOME_OPEN and not self._is_live(row, force))
+        is_old = row is not None and self.api.server_time() - row.submitted_at > KEPT_S
+        return row is None or is_old or not _is_live(row, force)
 
     def run(self, job: Job, order: Order) -> Delivery:
         """See a job through; the same job elsewhere is waited for, not run twice.
@@ -147,26 +148,28 @@ class Runner:
         order.report("done", prediction_id)
         return replace(delivery, total_s=self.clock.monotonic() - started)
 
-    def _is_live(self, row: Row, force: bool) -> bool:
-        """Whether a row stands for a paid image that can still be had."""
-        if row.state not in PAID or not row.prediction_id:
-            return False
-        if force and row.state is State.DELIVERED:
-            return False
-        return self.api.server_time() - row.submitted_at < KEPT_S
-
     def _run(self, job: Job, order: Order) -> Delivery:
         row = self.journal.find(job.key)
-        if row and row.prediction_id and self._is_live(row, order.force):
-            kept = self._kept(row.prediction_id)
-            source: Source = "adopted" if row.adopted else "resumed"
-            return kept or self._finish(job, Prediction(row.prediction_id), order, source)
+        if row and _is_live(row, order.force):
+            try:
+                return self._collect_row(job, row, order)
+            except RemoteExpired:
+                # The service's word, not this machine's clock, ends the week.
+                if row.state is not State.DELIVERED:
+                    raise
         if row and row.state in OUTCOME_OPEN:
             found = self._look_for(job, "its answer was lost", order)
             if found:
                 return self._finish(job, found, order, _how_found(found))
         prediction, source = self._submit(job, order)
         return self._finish(job, prediction, order, source)
+
+    def _collect_row(self, job: Job, row: Row, order: Order) -> Delivery:
+        """The image of a prediction that is on record, from this machine or from the service."""
+        prediction_id = row.prediction_id or ""
+        source: Source = "adopted" if row.adopted else "resumed"
+        kept = self._kept(prediction_id)
+        return kept or self._finish(job, Prediction(prediction_id), order, source)
 
     def _finish(self, job: Job, prediction: Prediction, order: Order, source: Source) -> Delivery:
         """Wait for a prediction and fetch its image, keeping the row in step."""
@@ -477,6 +480,12 @@ class Runner:
 
 
 UNREADABLE_MEDIA = 1402
+
+
+def _is_live(row: Row, force: bool) -> bool:
+    """Whether a row stands for a paid image; by force a delivered one does not count."""
+    is_paid = row.state in PAID and row.prediction_id is not None
+    return is_paid and not (force and row.state is State.DELIVERED)
 
 
 def _how_found(prediction: Prediction) -> Source:

@@ -13,6 +13,7 @@ from pulid_pack.pulid_core.wavespeed.errors import (
     RemoteBudgetExceeded,
     RemoteCreditError,
     RemoteInputError,
+    RemoteOutcomeUnknown,
     RemoteRejected,
 )
 from wavespeed_standin import Standin, envelope, status
@@ -68,6 +69,16 @@ def test_only_new_images_count(client: WavespeedClient, service: Standin):
     assert client.estimate(request(num_images=3)).new == 1
     client.run(request(num_images=3, max_cost_usd=0.02))
     assert service.paid == 3
+
+
+def test_an_open_outcome_counts(client: WavespeedClient, service: Standin):
+    """A lost answer may lead to a second submission, so its price counts."""
+    service.fail("submit", "500")
+    with pytest.raises(RemoteOutcomeUnknown):
+        client.run(request())
+    with pytest.raises(RemoteBudgetExceeded):
+        client.run(request(max_cost_usd=0.01))
+    assert service.requests["submit"] == 1
 
 
 def test_one_failure_of_three(client: WavespeedClient, service: Standin):

@@ -16,6 +16,7 @@ from pulid_pack.pulid_core.wavespeed.errors import (
     JournalError,
     RemoteOutcomeUnknown,
     RemoteRateLimited,
+    RemoteUnavailable,
 )
 from pulid_pack.pulid_core.wavespeed.journal import Journal, State
 from pulid_pack.pulid_core.wavespeed.store import ResultStore
@@ -122,6 +123,18 @@ def test_clock_jump_while_waiting(jump_s: float, service: Standin, tmp_path: Pat
         client.run(request())
     jump[0] = jump_s
     client.run(request())
+    assert (service.paid, service.images_delivered, service.requests["submit"]) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("jump_s", [-40 * 86400, 8 * 86400, 40 * 86400])
+def test_clock_that_jumps_by_weeks(jump_s: float, service: Standin, tmp_path: Path):
+    """A wrong date neither forgets a running prediction nor pays for a delivered one again."""
+    service.fail("result", "500", times=6)
+    with pytest.raises(RemoteUnavailable):
+        client_for(service.url, tmp_path).run(request())
+    clock = fast_clock(wall=lambda: time.time() + jump_s)
+    for _ in range(2):
+        client_for(service.url, tmp_path, clock).run(request())
     assert (service.paid, service.images_delivered, service.requests["submit"]) == (1, 1, 1)
 
 
