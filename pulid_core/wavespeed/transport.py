@@ -392,15 +392,15 @@ def _failure(error: BaseException) -> TransportError:
     return TransportError(Sent.MAYBE, "the connection was lost")
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def _chain(error: BaseException) -> Iterator[BaseException]:
     """An error, its causes, and the errors that requests and urllib3 keep as arguments."""
     seen: set[int] = set()
-    pending = [error]
+    pending: list[object] = [error]
     while pending:
         link = pending.pop()
-        if link is None or id(link) in seen:
+        # What is called a reason is an error here and a text there.
+        if not isinstance(link, BaseException) or id(link) in seen:
             continue
         seen.add(id(link))
         yield link
-        pending += [link.__cause__, link.__context__, getattr(link, "reason", None)]
-        pending += [argument for argument in link.args if isinstance(argument, BaseException)]
+        pending += [link.__cause__, link.__context__, getattr(link, "reason", None), *link.args]
