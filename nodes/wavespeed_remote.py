@@ -169,7 +169,7 @@ class WavespeedFluxPulidRemote(io.ComfyNode):
                 "person shown. The key comes from WAVESPEED_API_KEY, or from the file api_key in "
                 f"ComfyUI's user folder under __{STATE_FOLDER}; never from the workflow."
             ),
-            inputs=[*_main_inputs(), *_batch_inputs(), *_limit_inputs()],
+            inputs=[*_main_inputs(), *_batch_inputs(), *_limit_inputs(), *_expert_inputs()],
             outputs=[
                 io.Image.Output(
                     "images", tooltip="The portraits: photo by photo, then prompt, then seed."
@@ -389,6 +389,12 @@ def _limit_inputs() -> list[io.Input]:
             advanced=True,
             tooltip="Images at once. New accounts may run 2.",
         ),
+    ]
+
+
+def _expert_inputs() -> list[io.Input]:
+    """What most users never touch."""
+    return [
         io.Combo.Input(
             "on_partial_failure",
             optional=True,

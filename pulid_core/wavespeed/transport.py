@@ -181,6 +181,7 @@ def _guarded(base: type[HTTPConnection], scheme: str, policy: AddressPolicy) -> 
             finally:
                 timer.cancel()
             if is_late.is_set():
+                response.close()
                 raise TimeoutError("the headers took too long")
             return response
 
