@@ -63,6 +63,7 @@ def test_kill_at_random_moments(tmp_path: Path, list_inputs: bool):
 def test_two_processes_one_prediction(tmp_path: Path):
     """The same request in two processes at once is sent once, and both get the image."""
     with Standin(key=KEY, generation_s=0.3) as service:
+        service.fail("upload", "drip")  # three seconds in which both are on their way to the POST
         pair = [start(service.url, tmp_path, num_images=1) for _ in range(2)]
         reports = [finish(process) for process in pair]
         assert reports[0]["ids"] == reports[1]["ids"]
