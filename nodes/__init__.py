@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from .apply_flux import PulidApplyFlux
 from .loader import PulidLoader
 from .model_files import register_folders
+from .wavespeed_remote import WavespeedAccount, WavespeedFluxPulidRemote
 
 
 class PulidExtension(ComfyExtension):
@@ -18,7 +19,7 @@ class PulidExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All nodes of the pack."""
-        return [PulidLoader, PulidApplyFlux]
+        return [PulidLoader, PulidApplyFlux, WavespeedFluxPulidRemote, WavespeedAccount]
 
 
 async def comfy_entrypoint() -> PulidExtension:
