@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import torch
 from PIL import Image
@@ -29,6 +31,12 @@ def bchw_to_bhwc(image: Tensor) -> Tensor:
 def photo_to_bchw(photo: Photo) -> Tensor:
     """Turn one photo into float32 (1, 3, H, W) in [0, 1]."""
     return torch.from_numpy(photo).permute(2, 0, 1).unsqueeze(0).float() / 255
+
+
+def content_key(photo: Photo) -> str:
+    """Name a photo by its size and pixels: equal photos have equal keys."""
+    pixels = np.ascontiguousarray(photo)
+    return hashlib.blake2b(pixels.data, salt=str(pixels.shape).encode()[:16]).hexdigest()
 
 
 def photos_from_image(image: Tensor) -> list[Photo]:
