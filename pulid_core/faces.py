@@ -36,8 +36,9 @@ FFHQ_TEMPLATE_PX = np.array(
 
 ALIGNED_BORDER_RGB = (132, 133, 135)  # facexlib fills BGR (135, 133, 132)
 
-SMALL_FACE_PX = 100
-"""Boxes narrower than this warn. The aligned crop is 512 px, so such a face is enlarged 3 times."""
+SMALL_FACE_PX = 80
+"""Boxes narrower than this warn: they are enlarged even for ArcFace, whose 112 px hold about 80 px of
+face."""
 
 BLURRED_SHARPNESS = 0.02
 """`sharpness` below this warns. Sharp portraits have 0.08 to 0.3; this is reached by a Gaussian blur
