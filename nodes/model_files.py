@@ -12,6 +12,8 @@ from ..pulid_core.errors import CheckpointError
 from ..pulid_core.identity_file import SUFFIX as IDENTITY_SUFFIX
 
 AUTO = "auto"
+NONE = "none"
+"""Choice for the models of the encoder where only saved identities are used."""
 IDENTITIES = "pulid_identities"
 """Folder below output, where identities are saved, and below models, where others' are put."""
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
@@ -119,8 +121,8 @@ def find_file(kind: ModelFile, name: str) -> Path:
 
 
 def face_model_choices() -> list[str]:
-    """Names of the InsightFace packs found, and the default one even if it is missing."""
-    return list(dict.fromkeys([DEFAULT_FACE_MODEL, *sorted(_face_models())]))
+    """Names of the InsightFace packs found, the default one even if it is missing, and none."""
+    return [*dict.fromkeys([DEFAULT_FACE_MODEL, *sorted(_face_models())]), NONE]
 
 
 def find_face_model(name: str) -> Path:

@@ -17,6 +17,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
 from ..pulid_core.encoding import RECALLED_BYTES, EncoderStages, encode_identity, step_count
+from ..pulid_core.errors import PulidError
 from ..pulid_core.faces import FaceAnalyser
 from ..pulid_core.identity import Identity
 from ..pulid_core.images import Photo, content_key, photos_from_image
@@ -31,12 +32,12 @@ LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PulidPaths:
-    """The files that one PulidLoader chose."""
+    """The files that one PulidLoader chose; None where only saved identities are used."""
 
     pulid: Path
-    eva_clip: Path
-    face_parsing: Path
-    face_model: Path
+    eva_clip: Path | None
+    face_parsing: Path | None
+    face_model: Path | None
     provider: str
 
 
@@ -103,15 +104,17 @@ class Pulid:
     @cached_property
     def faces(self) -> FaceAnalyser:
         """Detector and recogniser, shared by all nodes."""
-        return FaceAnalyser(self.paths.face_model, self.paths.provider)
+        return FaceAnalyser(_needed(self.paths.face_model, "face_model"), self.paths.provider)
 
     @cached_property
     def _parser(self) -> ModelPatcher:
-        return _plain_patcher(load_face_parser(self.paths.face_parsing))
+        return _plain_patcher(
+            load_face_parser(_needed(self.paths.face_parsing, "face_parsing_file"))
+        )
 
     @cached_property
     def _vision(self) -> ModelPatcher:
-        return _plain_patcher(load_vision_tower(self.paths.eva_clip))
+        return _plain_patcher(load_vision_tower(_needed(self.paths.eva_clip, "eva_clip_file")))
 
     @cached_property
     def _encoder(self) -> ModelPatcher:
@@ -123,6 +126,15 @@ class Pulid:
     def get_models(self) -> list[ModelPatcher]:
         """The models loaded so far; ComfyUI asks when it accounts for memory."""
         return [value for value in vars(self).values() if isinstance(value, ModelPatcher)]
+
+
+def _needed(path: Path | None, widget: str) -> Path:
+    if path is None:
+        raise PulidError(
+            f"Looking at a photo needs PulidLoader's {widget}, but that is set to none. "
+            "Choose auto there, or connect a saved identity instead of the photo."
+        )
+    return path
 
 
 def _casting_patcher(module: nn.Module, offload_device) -> ModelPatcher:

@@ -184,8 +184,8 @@ class FaceAnalyser:
             )
         return (
             "the detector sees none, nor with a border around the photo, turned, or in parts of "
-            f"it. Use a photo in which the face is unobstructed and at least {SMALL_FACE_PX} px "
-            "wide, or remove that image."
+            "it. Use a photo in which the face is unobstructed and at least about 100 px wide, or "
+            "remove that image."
         )
 
     def _detect(self, photo: Photo) -> list[Face]:
