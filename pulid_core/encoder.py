@@ -61,7 +61,7 @@ class PerceiverAttention(nn.Module):
         self.to_out = ops.Linear(inner_dim, dim, bias=False)
 
     def forward(self, context: Tensor, latents: Tensor, bias: Tensor | None = None) -> Tensor:
-        """context (B, C, dim), latents (B, L, dim), bias of the scores (C + L) -> (B, L, dim)."""
+        """context (B, C, dim), latents (B, L, dim), bias of the scores (1, C + L) -> (B, L, dim)."""
         context, latents = self.norm1(context), self.norm2(latents)
         keys, values = self.to_kv(torch.cat((context, latents), dim=1)).chunk(2, dim=-1)
         queries, keys, values = (
@@ -76,7 +76,7 @@ class IDFormerLayer(nn.ModuleList):
     """Attention, then feed-forward, each added to the latents."""
 
     def forward(self, context: Tensor, latents: Tensor, bias: Tensor | None = None) -> Tensor:
-        """context (B, C, dim), latents (B, L, dim), bias of the scores (C + L) -> (B, L, dim)."""
+        """context (B, C, dim), latents (B, L, dim), bias of the scores (1, C + L) -> (B, L, dim)."""
         attention, feed_forward = self
         latents = latents + attention(context, latents, bias)
         return latents + feed_forward(latents)
@@ -162,7 +162,7 @@ class IDFormer(nn.Module):
         return latents[:, : self.sizes.queries] @ self.proj_out.to(condition)
 
     def _score_bias(self, photo_weights: tuple[float, ...], hidden: Tensor) -> Tensor:
-        """Bias for keys over (id tokens, vision tokens, queries, id tokens), (keys,).
+        """Bias of the scores for the keys (id tokens, vision tokens, queries, id tokens), (1, keys).
 
         Softmax over a key with the bias log(w) is softmax over w copies of that key.
         """
@@ -170,7 +170,7 @@ class IDFormer(nn.Module):
         id_tokens = weights.repeat_interleave(self.sizes.id_tokens)
         vision_tokens = weights.repeat_interleave(hidden.shape[1] // len(photo_weights))
         queries = weights.new_zeros(self.sizes.queries)
-        return torch.cat((id_tokens, vision_tokens, queries, id_tokens))
+        return torch.cat((id_tokens, vision_tokens, queries, id_tokens)).unsqueeze(0)
 
     def unconditional(self, like: Tensor, vision_tokens: int = 577) -> Tensor:
         """Tokens of nobody: the encoding of zeros, which is not zero.

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from .encoder import IDFormer
-from .faces import FaceAnalyser
+from .faces import AUTO_PROVIDER, FaceAnalyser
 from .fusion import FUSIONS, Look, check_weights
 from .identity import Checkpoint, Identity, Provenance
 from .images import Photo, bchw_to_bhwc, photo_to_bchw
-from .parsing import FaceParser, mask_background
+from .parsing import FaceParser, load_face_parser, mask_background
 from .portrait import DEFAULT_SETTINGS, EncodeSettings, Portrait, Step, choose_portraits
+from .pulid_file import PulidFile
 from .recall import Recall
-from .vision import VisionTower, to_input_size
+from .vision import VisionTower, load_vision_tower, to_input_size
 
 STEPS_PER_PHOTO = 3 + 24  # find, parse, encode, and each block of the vision tower
 
@@ -38,6 +40,36 @@ class EncoderStages:
     """What vision tower and IDFormer compute in; the parser stays in float32."""
     recall: Recall = field(default_factory=lambda: Recall(RECALLED_BYTES))
     """What was computed for earlier photos."""
+
+
+def load_stages(
+    pulid: str | Path,
+    eva_clip: str | Path,
+    face_parsing: str | Path,
+    face_model: str | Path,
+    provider: str = AUTO_PROVIDER,
+) -> EncoderStages:
+    """Load everything from photo to identity, float32 on the CPU, for use without ComfyUI.
+
+    Args:
+        pulid: pulid_flux_v0.9.1.safetensors.
+        eva_clip: EVA02_CLIP_L_336_psz14_s6B.pt, or timm's file of the same weights.
+        face_parsing: parsing_bisenet.pth.
+        face_model: The unpacked InsightFace pack, antelopev2.
+        provider: Of ONNX Runtime, for the face detector; "auto" is the CPU.
+
+    Raises:
+        CheckpointError: A file is missing, damaged, or another model.
+        MissingDependencyError: insightface or timm is not installed.
+    """
+    file = PulidFile.open(pulid)
+    return EncoderStages(
+        FaceAnalyser(face_model, provider),
+        load_face_parser(face_parsing),
+        load_vision_tower(eva_clip),
+        file.load_encoder().float(),
+        file,
+    )
 
 
 def step_count(photos: int) -> int:
