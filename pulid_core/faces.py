@@ -15,6 +15,7 @@ from .errors import (
     MissingDependencyError,
     NoFaceError,
     PulidError,
+    ReferenceImageError,
 )
 from .images import Photo, content_key
 from .recall import Recall
@@ -304,11 +305,19 @@ def align(photo: Photo, key_points: np.ndarray) -> Photo:
 
     Returns:
         (512, 512, 3) uint8; what lies outside the photo is gray.
+
+    Raises:
+        ReferenceImageError: The key points coincide; no detector gives such for a face.
     """
     cv2 = _import_cv2()
     matrix, _ = cv2.estimateAffinePartial2D(
         np.asarray(key_points, dtype=np.float64), FFHQ_TEMPLATE_PX, method=cv2.LMEDS
     )
+    if matrix is None or not np.isfinite(matrix).all():
+        raise ReferenceImageError(
+            f"Five key points of a face were wanted, but the detector gave {key_points.tolist()}. "
+            "Use another photo or another face model."
+        )
     return cv2.warpAffine(
         photo, matrix, (ALIGNED_SIZE_PX, ALIGNED_SIZE_PX), borderValue=ALIGNED_BORDER_RGB
     )

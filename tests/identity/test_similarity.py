@@ -106,7 +106,7 @@ def test_any_picture_gets_a_number(analyser, photo, boxes, vector):
     faces = [
         (
             (min(x, u), min(y, v), max(x, u) + 1, max(y, v) + 1),
-            np.array(((0, 0), (9, 0), (5, 5), (1, 9), (8, 9))) + (x, y),
+            np.array(((0, 0), (9, 0), (5, 5), (1, 9), (8, 9))) + np.array((x, y)),
             0.7,
         )
         for x, y, u, v in boxes
