@@ -5,6 +5,13 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .apply_flux import PulidApplyFlux
+from .identity import (
+    PulidBlendIdentities,
+    PulidEncodeIdentity,
+    PulidFaceSimilarity,
+    PulidLoadIdentity,
+    PulidSaveIdentity,
+)
 from .loader import PulidLoader
 from .model_files import register_folders
 from .wavespeed_remote import WavespeedAccount, WavespeedFluxPulidRemote
@@ -19,7 +26,17 @@ class PulidExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All nodes of the pack."""
-        return [PulidLoader, PulidApplyFlux, WavespeedFluxPulidRemote, WavespeedAccount]
+        return [
+            PulidLoader,
+            PulidApplyFlux,
+            PulidEncodeIdentity,
+            PulidSaveIdentity,
+            PulidLoadIdentity,
+            PulidBlendIdentities,
+            PulidFaceSimilarity,
+            WavespeedFluxPulidRemote,
+            WavespeedAccount,
+        ]
 
 
 async def comfy_entrypoint() -> PulidExtension:

@@ -15,8 +15,7 @@ from ..pulid_core.injection import BlockKey, plan_blocks
 from .block_patch import Application, patch_model
 from .loader import PulidSocket
 from .pulid_models import Pulid
-
-IdentitySocket = io.Custom("PULID_IDENTITY")
+from .sockets import IdentitySocket
 
 
 class PulidApplyFlux(io.ComfyNode):
@@ -105,12 +104,12 @@ class PulidApplyFlux(io.ComfyNode):
         if weight == 0:
             return io.NodeOutput(model.clone())
         identity = reference if isinstance(reference, Identity) else pulid.encode(reference)
+        identity.require(pulid.file)
         if attn_mask is not None:
             attn_mask = attn_mask.reshape(-1, *attn_mask.shape[-2:])  # some nodes give (H, W)
         application = Application(pulid.attentions, identity, weight, start_at, end_at, attn_mask)
-        return io.NodeOutput(
-            patch_model(model, application, plan), ui=ui.PreviewImage(identity.crops, cls=cls)
-        )
+        preview = ui.PreviewImage(identity.crops, cls=cls) if len(identity.crops) else None
+        return io.NodeOutput(patch_model(model, application, plan), ui=preview)
 
 
 def _plan(model: ModelPatcher, sizes: CrossAttentionSizes) -> dict[BlockKey, int]:

@@ -42,7 +42,7 @@ def test_workflow_runs_unchanged(matrix_server):
     (picture,) = run.images[ids["SaveImage"]]
     assert pixels(picture).std() > 1
     (crop,) = run.images[ids["PulidApplyFlux"]]
-    assert pixels(crop).shape == (512, 1024, 3)
+    assert pixels(crop).shape == (336, 672, 3)
 
     again = matrix_server.run(prompt)
     assert again.error is None
