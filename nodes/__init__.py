@@ -5,8 +5,10 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .apply_flux import PulidApplyFlux
+from .injection_options import PulidInjectionOptions
 from .loader import PulidLoader
 from .model_files import register_folders
+from .regions import PulidRegions
 
 
 class PulidExtension(ComfyExtension):
@@ -18,7 +20,7 @@ class PulidExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All nodes of the pack."""
-        return [PulidLoader, PulidApplyFlux]
+        return [PulidLoader, PulidApplyFlux, PulidInjectionOptions, PulidRegions]
 
 
 async def comfy_entrypoint() -> PulidExtension:
