@@ -28,6 +28,8 @@ else:
 
     from pulid_pack.tests.injection.world import World
 
+    torch.set_num_threads(1)  # tensors this small lose more to threads than they gain
+
     # What ComfyUI itself, or torch on its behalf, warns about while sampling.
     COMFYUI_WARNINGS = (
         "ignore::DeprecationWarning",
