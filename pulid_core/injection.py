@@ -103,6 +103,8 @@ def progress_at(
     Returns:
         Progress in [0, 1], to 1e-5 of the schedule.
     """
+    if sigma >= _float32(percent_to_sigma(start_at)):
+        return 0.0
     low, high = start_at, end_at
     while high - low > PERCENT_TOLERANCE:
         middle = (low + high) / 2
@@ -140,7 +142,11 @@ def mask_to_tokens(
     Returns:
         Weights, (M, tokens, 1).
     """
-    latents = F.interpolate(mask.unsqueeze(1).float(), latent_size, mode="bilinear", antialias=True)
+    latents = mask.unsqueeze(1).float()
+    if mask.shape[-2] >= latent_size[0] and mask.shape[-1] >= latent_size[1]:
+        latents = F.adaptive_avg_pool2d(latents, latent_size)  # keeps hard borders hard
+    else:
+        latents = F.interpolate(latents, latent_size, mode="bilinear", antialias=True)
     if window is not None:
         height, width, top, left = window
         latents = latents[..., top : top + height, left : left + width]

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from comfy.patcher_extension import WrappersMP
 from pulid_pack.tests.injection.world import (
     apply,
+    first_block_output,
     identity,
     largest_difference,
     latent,
@@ -22,9 +23,7 @@ HEADS, HEAD_DIM = 16, 128
 
 def plain_attention(weights, identity_tokens, image_tokens):
     """pulid-flux-reference section 6, as the paper's code computes it."""
-    x = F.layer_norm(
-        identity_tokens, (2048,), weights["norm1.weight"], weights["norm1.bias"]
-    )
+    x = F.layer_norm(identity_tokens, (2048,), weights["norm1.weight"], weights["norm1.bias"])
     latents = F.layer_norm(
         image_tokens, (image_tokens.shape[-1],), weights["norm2.weight"], weights["norm2.bias"]
     )
@@ -89,9 +88,7 @@ def test_equals_a_plain_loop(real_depth, size, weight):
         for i in range(20)
     ]
     (args, ours) = seen[0]
-    reference = plain_forward(
-        flux.model.diffusion_model, attentions, who.tokens, weight, *args
-    )
+    reference = plain_forward(flux.model.diffusion_model, attentions, who.tokens, weight, *args)
     assert largest_difference(ours, reference) < 1e-5
     unpatched = plain_forward(flux.model.diffusion_model, attentions, who.tokens, 0.0, *args)
     assert largest_difference(unpatched, reference) > 1e-2
@@ -135,20 +132,6 @@ def test_an_unmasked_part_equals_no_mask_where_nothing_mixes(model, pulid):
     assert torch.allclose(grid[:, :, :2], delta.unflatten(1, (4, 4))[:, :, :2], atol=1e-5)
     assert grid[:, :, 2:].abs().max() == 0
     assert torch.allclose(seen["soft"] - seen["bare"], delta * 0.25, atol=1e-5)
-
-
-def first_block_output(model):
-    """The image tokens that enter double block 1, from ("double_block", 0) on a one-step run."""
-    seen = []
-    watched = model.clone()
-
-    def watch(args, extra):
-        seen.append(args["img"].clone())
-        return extra["original_block"](args)
-
-    watched.set_model_patch_replace(watch, "dit", "double_block", 1)
-    sample(watched, steps=1)
-    return seen[0]
 
 
 def test_base_model_stays_bit_identical(world, model, pulid):

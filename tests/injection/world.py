@@ -6,7 +6,9 @@ import comfy.sample
 import comfy.samplers
 import comfy.sd
 import torch
+from comfy.patcher_extension import WrappersMP
 from pulid_pack.nodes.apply_flux import PulidApplyFlux
+from pulid_pack.nodes.block_patch import KEY
 from pulid_pack.nodes.pulid_models import Pulid, PulidPaths
 from pulid_pack.pulid_core.identity import Identity
 from pulid_pack.tests import tiny_stage
@@ -136,3 +138,47 @@ class World:
     def pulid(path: Path) -> Pulid:
         """The PULID socket, without the face stages' files."""
         return Pulid(PulidPaths(path, path, path, path, "auto"))
+
+
+class Acts:
+    """Watches who acts in every forward pass of a patched model."""
+
+    def __init__(self, patched):
+        self.model = patched.clone()
+        self.seen = []
+        """One (sigma, {index of the condition: digests of the identities}) per forward pass."""
+        self.model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "acts", self._watch)
+
+    def _watch(self, executor, x, *args, **kwargs):
+        options = next(o for o in (*args, *kwargs.values()) if isinstance(o, dict) and KEY in o)
+        passes = options["cond_or_uncond"]
+        batch = len(x) // len(passes)
+        who = {index: set() for index in passes}
+        for application, shares in options[KEY].shares.items():
+            for share in shares:
+                index = passes[share.rows.start // batch]
+                folds = (application.person, application.negative)
+                (acting,) = {
+                    f.digest for f in folds if f and f.on(x.device).model is share.attentions
+                }
+                who[index].add(acting)
+        self.seen.append((float(options["sigmas"][0]), who))
+        return executor(x, *args, **kwargs)
+
+    @property
+    def active_sigmas(self):
+        return [sigma for sigma, who in self.seen if any(who.values())]
+
+
+def first_block_output(model, positive=None, **options):
+    """The image tokens that leave double block 0 and everything that acts on it."""
+    seen = []
+    watched = model.clone()
+
+    def watch(args, extra):
+        seen.append(args["img"].clone())
+        return extra["original_block"](args)
+
+    watched.set_model_patch_replace(watch, "dit", "double_block", 1)
+    sample(watched, positive, steps=1, **options)
+    return seen[0]
