@@ -12,8 +12,10 @@ from .identity import (
     PulidLoadIdentity,
     PulidSaveIdentity,
 )
+from .injection_options import PulidInjectionOptions
 from .loader import PulidLoader
 from .model_files import register_folders
+from .regions import PulidRegions
 from .wavespeed_remote import WavespeedAccount, WavespeedFluxPulidRemote
 
 
@@ -29,6 +31,8 @@ class PulidExtension(ComfyExtension):
         return [
             PulidLoader,
             PulidApplyFlux,
+            PulidInjectionOptions,
+            PulidRegions,
             PulidEncodeIdentity,
             PulidSaveIdentity,
             PulidLoadIdentity,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import comfy.ldm.chroma.model
 import comfy.ldm.flux.model
+import torch
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io, ui
 
@@ -12,10 +14,14 @@ from ..pulid_core.attention import CrossAttentionSizes
 from ..pulid_core.errors import PulidError, UnsupportedModelError
 from ..pulid_core.identity import Identity
 from ..pulid_core.injection import BlockKey, plan_blocks
+from ..pulid_core.options import InjectionOptions
 from .block_patch import Application, patch_model
+from .injection_options import OptionsSocket
 from .loader import PulidSocket
-from .pulid_models import Pulid
-from .sockets import IdentitySocket
+from .sockets import IdentitySocket, require_pulid
+
+COMPUTE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+NUNCHAKU_WRAPPER = "ComfyFluxWrapper"  # nunchaku-tech/ComfyUI-nunchaku wrappers/flux.py
 
 
 class PulidApplyFlux(io.ComfyNode):
@@ -32,7 +38,11 @@ class PulidApplyFlux(io.ComfyNode):
             "Shows what the encoder saw: the aligned face, and the masked gray crop.",
             search_aliases=["pulid", "face", "identity", "likeness", "face id", "same person"],
             inputs=[
-                io.Model.Input("model", tooltip="A FLUX.1 model, with or without LoRA."),
+                io.Model.Input(
+                    "model",
+                    tooltip="A FLUX.1 or Chroma model, with or without LoRA. For several people "
+                    "put several of these nodes in a row, each with its own attn_mask.",
+                ),
                 PulidSocket.Input("pulid", tooltip="From PulidLoader."),
                 io.MultiType.Input(
                     "reference",
@@ -65,14 +75,21 @@ class PulidApplyFlux(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.001,
-                    tooltip="Part of the noise schedule at which the identity stops. 1 is never, "
-                    "0 is before the first step.",
+                    tooltip="Part of the noise schedule after which the identity stops. 1 is never, "
+                    "0 is after the first step. Both ends are included, as in ControlNet nodes.",
                 ),
                 io.Mask.Input(
                     "attn_mask",
                     optional=True,
                     tooltip="Where in the picture the identity acts: 1 fully, 0 not at all. Any "
-                    "size; a batch of masks belongs to a batch of latents.",
+                    "size; a batch of masks belongs to a batch of latents. Where the masks of "
+                    "several people overlap, their contributions are summed.",
+                ),
+                OptionsSocket.Input(
+                    "options",
+                    optional=True,
+                    tooltip="From PuLID Injection Options: weight schedule, weights per block, and "
+                    "what the negative prompt sees. Not connected is PuLID's own way.",
                 ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="A patched clone.")],
@@ -88,37 +105,76 @@ class PulidApplyFlux(io.ComfyNode):
         start_at: float,
         end_at: float,
         attn_mask: Any = None,
+        options: Any = None,
     ) -> io.NodeOutput:
         """Clone, encode, patch."""
-        if not isinstance(pulid, Pulid):
-            raise PulidError(
-                f"PulidApplyFlux needs the output of PulidLoader as pulid, but got "
-                f"{type(pulid).__name__}. Other packs use the same socket name; connect our loader."
-            )
+        pulid = require_pulid(pulid, cls)
         if start_at > end_at:
             raise PulidError(
                 f"PulidApplyFlux should start at {start_at} and end at {end_at}, which is before "
                 "it. Choose end_at above start_at."
             )
         plan = _plan(model, pulid.file.attention_sizes)
+        options = options or InjectionOptions()
+        doubles = sum(kind == "double_block" for kind, _ in plan)
+        factors = options.block_weights(doubles, len(plan) - doubles)
         if weight == 0:
             return io.NodeOutput(model.clone())
         identity = reference if isinstance(reference, Identity) else pulid.encode(reference)
         identity.require(pulid.file)
-        if attn_mask is not None:
-            attn_mask = attn_mask.reshape(-1, *attn_mask.shape[-2:])  # some nodes give (H, W)
-        application = Application(pulid.attentions, identity, weight, start_at, end_at, attn_mask)
+        dtype = _compute_dtype(model)
+        person = pulid.folds.get(identity.tokens, dtype)
+        person.on(model.load_device)  # the work belongs here, not into the first step
+        negatives = {
+            "nobody": pulid.folds.get(identity.uncond_tokens, dtype),
+            "same person": person,
+            "nothing": None,
+        }
+        application = Application(
+            person=person,
+            negative=negatives[options.negative_sees],
+            start_at=start_at,
+            end_at=end_at,
+            weights=tuple(weight * factor for factor in factors),
+            schedule=options.schedule,
+            mask=_mask(attn_mask),
+        )
         preview = ui.PreviewImage(identity.crops, cls=cls) if len(identity.crops) else None
         return io.NodeOutput(patch_model(model, application, plan), ui=preview)
 
 
+def _mask(attn_mask: torch.Tensor | None) -> torch.Tensor | None:
+    """(H, W) or (M, H, W) -> (M, H, W); None stands for ones everywhere."""
+    if attn_mask is None or bool((attn_mask == 1).all()):
+        return None
+    return attn_mask.reshape(-1, *attn_mask.shape[-2:])  # some nodes give (H, W)
+
+
+def _compute_dtype(model: ModelPatcher) -> torch.dtype:
+    """What FLUX computes in: a cast decides for fp8 weights, and a node may ask for one."""
+    dtype = model.get_model_object("manual_cast_dtype") or model.model_dtype()
+    return dtype if dtype in COMPUTE_DTYPES else torch.bfloat16
+
+
 def _plan(model: ModelPatcher, sizes: CrossAttentionSizes) -> dict[BlockKey, int]:
     diffusion_model = model.get_model_object("diffusion_model")
-    if not isinstance(diffusion_model, comfy.ldm.flux.model.Flux):
+    kind = type(diffusion_model).__name__
+    if kind == NUNCHAKU_WRAPPER:
         raise UnsupportedModelError(
-            f"PulidApplyFlux needs a FLUX.1 model, but got {type(model.model).__name__} "
-            f"({type(diffusion_model).__name__}). Connect a model loaded from a FLUX.1 checkpoint "
-            "by a node that keeps ComfyUI's own FLUX."
+            "PulidApplyFlux needs ComfyUI's own FLUX, but got a nunchaku model, whose compiled "
+            "forward calls no block hooks. Use nunchaku's own PuLID nodes, or load FLUX another way."
+        )
+    supported = (comfy.ldm.flux.model.Flux, comfy.ldm.chroma.model.Chroma)
+    if not isinstance(diffusion_model, supported):
+        raise UnsupportedModelError(
+            f"PulidApplyFlux needs a FLUX.1 or Chroma model, but got {type(model.model).__name__} "
+            f"({kind}). Connect a model loaded from a FLUX.1 checkpoint by a node that keeps "
+            "ComfyUI's own FLUX."
+        )
+    if getattr(diffusion_model.params, "global_modulation", False):
+        raise UnsupportedModelError(
+            "PulidApplyFlux needs a FLUX.1 or Chroma model, but got FLUX.2, whose blocks PuLID was "
+            "not trained on. Connect a FLUX.1 model."
         )
     return plan_blocks(
         sizes,

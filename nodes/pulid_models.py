@@ -26,6 +26,7 @@ from ..pulid_core.portrait import DEFAULT_SETTINGS, EncodeSettings
 from ..pulid_core.pulid_file import PulidFile
 from ..pulid_core.recall import Recall
 from ..pulid_core.vision import load_vision_tower
+from .folds import FoldCache
 
 LOGGER = logging.getLogger(__name__)
 
@@ -54,15 +55,8 @@ class Pulid:
     def __init__(self, paths: PulidPaths):
         self.paths = paths
         self.file = PulidFile.open(paths.pulid)
+        self.folds = FoldCache(self.file)
         self._recall = Recall(RECALLED_BYTES)
-
-    @cached_property
-    def attentions(self) -> ModelPatcher:
-        """The 20 cross attentions, needed in every step."""
-        return _casting_patcher(
-            self.file.load_attentions(comfy.ops.manual_cast),
-            comfy.model_management.unet_offload_device(),
-        )
 
     def encode(self, image: Tensor, settings: EncodeSettings = DEFAULT_SETTINGS) -> Identity:
         """Encode the person on one or several photos, or recall the identity from the same photos.
@@ -125,7 +119,8 @@ class Pulid:
 
     def get_models(self) -> list[ModelPatcher]:
         """The models loaded so far; ComfyUI asks when it accounts for memory."""
-        return [value for value in vars(self).values() if isinstance(value, ModelPatcher)]
+        stages = [value for value in vars(self).values() if isinstance(value, ModelPatcher)]
+        return stages + self.folds.models()
 
 
 def _needed(path: Path | None, widget: str) -> Path:

@@ -45,8 +45,12 @@ def describe_keys(keys: Iterable[str]) -> str:
     return f"an unknown file with keys like {', '.join(sorted(keys)[:3])}" if keys else "empty"
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Read all tensors of a .safetensors file or of a PyTorch file, without running code.
+def read_state_dict(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
+    """Read tensors of a .safetensors file or of a PyTorch file, without running code.
+
+    Args:
+        path: The file.
+        prefix: Only keys that start with it are read, and returned without it.
 
     Raises:
         CheckpointError: The file is damaged, holds code, or holds no tensors.
@@ -54,7 +58,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if path.suffix == ".safetensors":
         with _open_safetensors(path) as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            keys = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118
+            return {key.removeprefix(prefix): file.get_tensor(key) for key in keys}
     try:
         state_dict = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except pickle.UnpicklingError as error:
@@ -65,7 +70,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         ) from error
     except (RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
         raise _damaged(path) from error
-    return _only_tensors(state_dict, path)
+    tensors = _only_tensors(state_dict, path)
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def read_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from .attention import CrossAttentions, CrossAttentionSizes
+from .attention import CrossAttentionSizes, IdentityCrossAttention
 from .checkpoint import describe_keys, load_strict, read_shapes, read_state_dict
 from .encoder import IDFormer, IDFormerSizes
 from .errors import CheckpointError
@@ -75,14 +75,14 @@ class PulidFile:
 
     def load_encoder(self, ops: Any = nn) -> IDFormer:
         """Build the IDFormer with the dtype of the file."""
-        weights = _below(ENCODER_PREFIX, read_state_dict(self.path))
+        weights = read_state_dict(self.path, ENCODER_PREFIX)
         return load_strict(lambda ops: IDFormer(self.encoder_sizes, ops), weights, self.path, ops)
 
-    def load_attentions(self, ops: Any = nn) -> CrossAttentions:
-        """Build the cross attentions with the dtype of the file."""
-        weights = _below(ATTENTION_PREFIX, read_state_dict(self.path))
+    def load_attention(self, index: int) -> IdentityCrossAttention:
+        """Read one cross attention, in injection order, with the dtype of the file."""
+        weights = read_state_dict(self.path, f"{ATTENTION_PREFIX}{index}.")
         return load_strict(
-            lambda ops: CrossAttentions(self.attention_sizes, ops), weights, self.path, ops
+            lambda ops: IdentityCrossAttention(self.attention_sizes, ops), weights, self.path
         )
 
 

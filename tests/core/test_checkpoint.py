@@ -39,7 +39,7 @@ def test_weights_keep_the_dtype_of_the_file(stage):
     file = PulidFile.open(stage / PULID)
     stored = read_state_dict(stage / PULID)["pulid_encoder.proj_out"]
     assert file.load_encoder().proj_out.dtype == stored.dtype
-    assert {p.dtype for p in file.load_attentions().parameters()} == {stored.dtype}
+    assert {p.dtype for p in file.load_attention(19).parameters()} == {stored.dtype}
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,8 @@ def test_missing_attention_key_is_an_error(stage, tmp_path):
     path = tmp_path / "short.safetensors"
     save_file(kept, path)
     with pytest.raises(CheckpointError) as raised:
-        PulidFile.open(path).load_attentions()
-    assert raised.value.missing == ("7.to_out.weight",)
+        PulidFile.open(path).load_attention(7)
+    assert raised.value.missing == ("to_out.weight",)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])

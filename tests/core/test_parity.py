@@ -9,22 +9,18 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from pulid_pack.pulid_core.attention import CrossAttentions, CrossAttentionSizes
 from pulid_pack.pulid_core.encoder import IDFormer
 from pulid_pack.pulid_core.faces import align
 from pulid_pack.pulid_core.parsing import BACKGROUND_LABELS, load_face_parser, mask_background
 from pulid_pack.pulid_core.pulid_file import PulidFile
 from pulid_pack.pulid_core.vision import load_vision_tower
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.transforms.functional import InterpolationMode, normalize, resize
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the peers warn about optional packages on import
     from consisid_eva_clip.factory import create_model
-    from diffusers.models.transformers.consisid_transformer_3d import (
-        LocalFacialExtractor,
-        PerceiverCrossAttention,
-    )
+    from diffusers.models.transformers.consisid_transformer_3d import LocalFacialExtractor
     from facexlib.parsing.bisenet import BiSeNet
     from facexlib.utils.face_restoration_helper import FaceRestoreHelper
 
@@ -94,19 +90,6 @@ def test_idformer_takes_several_photos(stage):
     assert torch.equal(ours(condition, hidden), ours(condition.unsqueeze(1), hidden))
     twice = ours(condition.expand(2, -1).unsqueeze(0), [torch.cat((h, h), 1) for h in hidden])
     assert twice.shape == (1, 32, 2048)
-
-
-@torch.inference_mode()
-def test_cross_attention():
-    """One module at FLUX's real width; the peer takes the same state dict."""
-    peer = PerceiverCrossAttention(dim=3072, dim_head=128, heads=16, kv_dim=2048).eval()
-    for parameter in peer.parameters():
-        nn.init.normal_(parameter, std=0.02)
-    shapes = {f"0.{name}": tuple(value.shape) for name, value in peer.state_dict().items()}
-    ours = CrossAttentions(CrossAttentionSizes.from_shapes(shapes))
-    ours[0].load_state_dict(peer.state_dict())
-    identity, image = torch.randn(1, 32, 2048), torch.randn(2, 1024, 3072)
-    assert_parity(ours[0](identity, image), peer(identity.expand(2, -1, -1), image))
 
 
 @torch.inference_mode()

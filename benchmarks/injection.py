@@ -1,0 +1,232 @@
+"""What it costs to add identities to FLUX: ours against diffusers' copy of PuLID's module."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pulid_pack.pulid_core.attention import (
+    CrossAttentionSizes,
+    IdentityAttentions,
+    IdentityCrossAttention,
+)
+from pulid_pack.pulid_core.folding import fold_identity
+from pulid_pack.pulid_core.injection import Share, add_identities
+from torch import Tensor, nn
+
+from .measure import Row, Timing, side_by_side, timed_row
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # diffusers warns about optional packages on import
+    from diffusers.models.transformers.consisid_transformer_3d import PerceiverCrossAttention
+
+SIZES = CrossAttentionSizes(count=20, image_dim=3072, identity_dim=2048, inner_dim=2048)
+TOKENS = 32  # of one photo
+REPEATS = 7
+
+# The slice of FLUX: whole blocks of the real width, fewer of them and a small picture.
+SLICE_DOUBLES, SLICE_SINGLES = 2, 4
+SLICE_IMAGE_TOKENS, SLICE_TEXT_TOKENS = 1024, 256  # 512 x 512 px
+SLICE_REPEATS = 3
+FLUX_INJECTIONS, FLUX_BLOCKS = 20, 57
+
+
+def run() -> list[Row]:
+    """Measure everything."""
+    with torch.inference_mode():
+        return [
+            *one_attention(),
+            *memory(),
+            *folding_time(),
+            *several_identities(),
+            *more_tokens(),
+            *slice_of_flux(),
+        ]
+
+
+def one_attention() -> Iterator[Row]:
+    """One identity, one attention, growing pictures."""
+    peer, (ours,) = make_peer(), fold(make_identity())
+    identity = make_identity()
+    for size in (1024, 4096, 9216):
+        image = torch.randn(1, size, SIZES.image_dim)
+        timings = side_by_side(
+            lambda image=image: ours(normalise(image)),
+            lambda image=image: peer(identity, image),
+            repeats=REPEATS,
+        )
+        yield timed_row(f"one attention, {size} image tokens", *timings)
+
+
+def memory() -> Iterator[Row]:
+    """Bytes that stay with FLUX for one identity, 16 bit."""
+    (module,) = fold(make_identity(), torch.bfloat16)
+    ours = SIZES.count * sum(p.nbytes for p in module.parameters())
+    with torch.device("meta"):
+        peer = SIZES.count * sum(p.nbytes for p in make_module().bfloat16().parameters())
+    yield Row("resident per identity, 16 bit", ours / 1e6, peer / 1e6, "MB", "")
+
+
+def folding_time() -> Iterator[Row]:
+    """All attentions of a checkpoint, whose 16-bit weights are in memory."""
+    stored = make_stored().bfloat16()
+
+    def attentions() -> Iterator[IdentityCrossAttention]:
+        for _ in range(SIZES.count):
+            copy = IdentityCrossAttention(SIZES).bfloat16()
+            copy.load_state_dict(stored.state_dict(), assign=True)
+            yield copy
+
+    (timing,) = side_by_side(lambda: fold(make_identity(), torch.bfloat16, attentions()), repeats=3)
+    yield timed_row(f"folding {SIZES.count} attentions", timing, unit="s")
+
+
+def several_identities() -> Iterator[Row]:
+    """Several people in one block, 4096 image tokens; the peer runs its module once for each."""
+    peer = make_peer()
+    image = torch.randn(1, 4096, SIZES.image_dim)
+    for people in (2, 4):
+        identities = [make_identity() for _ in range(people)]
+        shares = [share(fold(identity)) for identity in identities]
+
+        def ours(shares=shares) -> Tensor:
+            return add_identities(image, slice(0, 4096), shares, 0)
+
+        def theirs(identities=identities) -> Tensor:
+            return sum((peer(identity, image) for identity in identities), image)
+
+        timings = side_by_side(ours, theirs, repeats=REPEATS)
+        yield timed_row(f"one block with {people} identities, 4096 image tokens", *timings)
+
+
+def more_tokens() -> Iterator[Row]:
+    """Photos side by side: the folded form grows, the key/value form takes over at 134 tokens."""
+    peer = make_peer()
+    image = torch.randn(1, 1024, SIZES.image_dim)
+    for photos in (2, 4, 5, 10):
+        identity = make_identity(TOKENS * photos)
+        (ours,) = fold(identity)
+        timings = side_by_side(
+            lambda ours=ours: ours(normalise(image)),
+            lambda identity=identity: peer(identity, image),
+            repeats=REPEATS,
+        )
+        form = type(ours).__name__
+        yield timed_row(f"{photos} photos ({form}), 1024 image tokens", *timings)
+
+
+def slice_of_flux() -> Iterator[Row]:
+    """ComfyUI's own blocks; the injected part is timed inside the step, step times are not
+    subtracted, since they scatter by more than PuLID costs."""
+    try:
+        step = make_step()
+    except ModuleNotFoundError:
+        return
+    peer, identity = make_peer(), make_identity()
+    shares = [share(fold(identity))]
+
+    def ours(image: Tensor, generated: slice) -> Tensor:
+        return add_identities(image, generated, shares, 0)
+
+    def theirs(image: Tensor, generated: slice) -> Tensor:
+        tokens = image[:, generated]
+        tokens = tokens + peer(identity, tokens)
+        return torch.cat((image[:, : generated.start], tokens), dim=1)
+
+    totals: dict[Any, list[float]] = {ours: [], theirs: []}
+    injected: dict[Any, list[float]] = {ours: [], theirs: []}
+    for add in (ours, theirs) * (SLICE_REPEATS + 1):
+        total, part = step(add)
+        totals[add].append(total)
+        injected[add].append(part)
+    parts = {add: Timing(times[1:]) for add, times in injected.items()}
+    yield timed_row("slice of FLUX: injected part of a step", parts[ours], parts[theirs])
+    steps = {add: Timing(times[1:]) for add, times in totals.items()}
+    yield timed_row("slice of FLUX: whole step", steps[ours], steps[theirs], unit="s")
+    shares_of_step = [100 * parts[add].median / steps[add].median for add in (ours, theirs)]
+    yield Row("slice of FLUX: injected share of a step", *shares_of_step, "%", "")
+
+
+def make_step() -> Callable[[Callable[[Tensor, slice], Tensor]], tuple[float, float]]:
+    """Build the slice; the result runs one step and gives (seconds, seconds of the injection)."""
+    import comfy.ops
+    from comfy.ldm.flux.model import Flux
+
+    flux = Flux(
+        in_channels=16, out_channels=16, vec_in_dim=768, context_in_dim=4096, hidden_size=3072,
+        mlp_ratio=4.0, num_heads=24, depth=SLICE_DOUBLES, depth_single_blocks=SLICE_SINGLES,
+        axes_dim=[16, 56, 56], theta=10000, patch_size=2, qkv_bias=True, guidance_embed=True,
+        dtype=torch.float32, operations=comfy.ops.disable_weight_init,
+    )  # fmt: skip
+    for parameter in flux.parameters():
+        parameter.data = torch.empty_like(parameter).uniform_(-0.02, 0.02)
+    side = int(SLICE_IMAGE_TOKENS**0.5) * 2
+    inputs = (
+        torch.randn(1, 16, side, side),
+        torch.tensor([0.5]),
+        torch.randn(1, SLICE_TEXT_TOKENS, 4096),
+        torch.randn(1, 768),
+        torch.tensor([3.5]),
+    )
+
+    def step(add: Callable[[Tensor, slice], Tensor]) -> tuple[float, float]:
+        injected = []
+
+        def patch(args: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+            out = extra["original_block"](args)
+            start = time.perf_counter()
+            text = 0 if "txt" in args else SLICE_TEXT_TOKENS
+            out["img"] = add(out["img"], slice(text, text + SLICE_IMAGE_TOKENS))
+            injected.append(time.perf_counter() - start)
+            return out
+
+        blocks = {("double_block", 0): patch, ("single_block", 0): patch}
+        start = time.perf_counter()
+        flux(*inputs, transformer_options={"patches_replace": {"dit": blocks}})
+        return time.perf_counter() - start, sum(injected)
+
+    return step
+
+
+# What is measured
+
+
+def make_module() -> PerceiverCrossAttention:
+    return PerceiverCrossAttention(dim=3072, dim_head=128, heads=16, kv_dim=2048)
+
+
+def make_peer() -> PerceiverCrossAttention:
+    torch.manual_seed(0)
+    return make_module().eval().requires_grad_(False)
+
+
+def make_stored() -> IdentityCrossAttention:
+    stored = IdentityCrossAttention(SIZES)
+    stored.load_state_dict(make_peer().state_dict())
+    return stored
+
+
+def make_identity(tokens: int = TOKENS) -> Tensor:
+    return torch.randn(1, tokens, SIZES.identity_dim)
+
+
+def fold(
+    identity: Tensor,
+    dtype: torch.dtype = torch.float32,
+    attentions: Iterable[IdentityCrossAttention] | None = None,
+) -> IdentityAttentions:
+    attentions = [make_stored()] if attentions is None else attentions
+    return fold_identity(attentions, identity, SIZES, "cpu", dtype)
+
+
+def normalise(image: Tensor) -> Tensor:
+    return F.layer_norm(image, image.shape[-1:])
+
+
+def share(attentions: IdentityAttentions) -> Share:
+    modules: list[nn.Module] = list(attentions)
+    return Share(slice(0, 1), modules, [1.0] * len(modules), None)

@@ -1,0 +1,93 @@
+"""PulidInjectionOptions: schedule, weights per block, negative pass."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..pulid_core.options import (
+    NEGATIVE_CHOICES,
+    SCHEDULES,
+    InjectionOptions,
+    NegativeSees,
+    parse_factors,
+    parse_points,
+)
+
+OptionsSocket = io.Custom("PULID_FLUX_OPTIONS")
+
+POINTS = "points"
+
+
+class PulidInjectionOptions(io.ComfyNode):
+    """Refines how PulidApplyFlux acts; its defaults change nothing."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="PulidInjectionOptions",
+            display_name="PuLID Injection Options",
+            category="PuLID FLUX",
+            description="Frees pose and skin: lets the identity come in or fade out over the steps, "
+            "weakens it in single blocks, and chooses what the negative prompt sees.",
+            search_aliases=["pulid", "weight schedule", "block weights", "ease in", "true cfg"],
+            inputs=[
+                io.Combo.Input(
+                    "schedule",
+                    options=[*SCHEDULES, POINTS],
+                    default="constant",
+                    tooltip="How the weight changes between start_at and end_at. ease-in rises "
+                    "from 0 (pose and light follow the prompt), ease-out falls to 0 (skin keeps "
+                    "FLUX's own texture), points follows the list below.",
+                ),
+                io.String.Input(
+                    "schedule_points",
+                    default="0:0.4, 0.3:1, 1:0.8",
+                    tooltip="For the schedule points: progress:factor pairs. Progress 0 is "
+                    "start_at, 1 is end_at; factor 0 is off, 1 the node's weight. Straight lines "
+                    "between them.",
+                ),
+                io.String.Input(
+                    "double_blocks",
+                    default="1",
+                    tooltip="Factors on the weight in FLUX's double blocks: one for all, or ten, "
+                    "from the first block to the last. 0 is off, 1 the node's weight. These blocks "
+                    "shape pose and layout most.",
+                ),
+                io.String.Input(
+                    "single_blocks",
+                    default="1",
+                    tooltip="Factors on the weight in FLUX's single blocks: one for all, or ten. "
+                    "0 is off, 1 the node's weight. These blocks shape skin and detail most.",
+                ),
+                io.Combo.Input(
+                    "negative_sees",
+                    options=list(NEGATIVE_CHOICES),
+                    default="nobody",
+                    tooltip="What the negative prompt sees when cfg is above 1. nobody: the empty "
+                    "identity, as in the original PuLID. same person: as in other packs, a weaker "
+                    "likeness. nothing: the negative prompt runs without PuLID.",
+                ),
+            ],
+            outputs=[OptionsSocket.Output(display_name="options", tooltip="For PulidApplyFlux.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        schedule: str,
+        schedule_points: str,
+        double_blocks: str,
+        single_blocks: str,
+        negative_sees: NegativeSees,
+    ) -> io.NodeOutput:
+        """Read the lists."""
+        points = parse_points(schedule_points) if schedule == POINTS else SCHEDULES[schedule]
+        return io.NodeOutput(
+            InjectionOptions(
+                points,
+                parse_factors(double_blocks, "double_blocks"),
+                parse_factors(single_blocks, "single_blocks"),
+                negative_sees,
+            )
+        )

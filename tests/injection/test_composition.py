@@ -1,0 +1,547 @@
+"""PuLID next to everything else that changes FLUX: one test for each row of the README's table."""
+
+import logging
+
+import comfy.controlnet
+import comfy.latent_formats
+import comfy.ldm.chroma.model
+import comfy.ldm.flux.controlnet
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.ops
+import comfy.sd
+import comfy.supported_models
+import pytest
+import torch
+import torch.nn.functional as F
+from comfy.cli_args import args as cli_args
+from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
+from comfy_extras.nodes_model_advanced import ModelSamplingFlux
+from comfy_extras.nodes_model_merging import ModelMergeSimple
+from comfy_extras.nodes_slg import SkipLayerGuidanceDiT
+from comfy_extras.nodes_torch_compile import TorchCompileModel
+from pulid_pack.nodes.block_patch import BlockPatch
+from pulid_pack.pulid_core.errors import UnsupportedModelError
+from pulid_pack.tests.injection.world import (
+    WIDTH,
+    apply,
+    first_block_output,
+    largest_difference,
+    latent,
+    prompt,
+    sample,
+)
+
+LOST = "A node that comes later in the graph"
+
+
+def commutes(model, pulid, node, **sampling):
+    """Whether a node that returns a patched clone may stand before and after ours; returns both."""
+    before = sample(apply(node(model), pulid), **sampling)
+    after = sample(node(apply(model, pulid)), **sampling)
+    assert torch.equal(before, after)
+    without_pulid = sample(node(model), **sampling)
+    assert not torch.equal(before, without_pulid)
+    assert not torch.equal(before, sample(apply(model, pulid), **sampling))
+    return before, without_pulid
+
+
+# ControlNet, LoRA, merging, ModelSamplingFlux
+
+
+def controlnet(model):
+    flux = model.model.model_config
+    net = comfy.ldm.flux.controlnet.ControlNetFlux(
+        operations=comfy.ops.manual_cast, **flux.unet_config
+    )
+    generator = torch.Generator().manual_seed(4)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.05, generator=generator)
+    return comfy.controlnet.ControlNet(
+        net.requires_grad_(False),
+        load_device=comfy.model_management.get_torch_device(),
+        extra_conds=["y", "guidance"],
+    )
+
+
+def test_controlnet_flux(model, pulid):
+    """The block's residual and the identity add up; both act in every block after it."""
+    hint = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(5))
+    control = controlnet(model).set_cond_hint(hint, 0.8, (0.0, 1.0))
+    guided = prompt(control=control, control_apply_to_uncond=True)
+    bare = first_block_output(model)
+    residual = first_block_output(model, guided) - bare
+    delta = first_block_output(apply(model, pulid)) - bare
+    assert residual.abs().max() > 1e-3
+    both = first_block_output(apply(model, pulid), guided) - bare
+    assert torch.allclose(both, residual + delta, atol=1e-5)
+    assert not torch.equal(sample(apply(model, pulid), guided), sample(apply(model, pulid)))
+
+
+def lora(model):
+    weights = {}
+    generator = torch.Generator().manual_seed(6)
+    for name in ("double_blocks.0.img_attn.qkv", "single_blocks.4.linear1"):
+        layer = model.model.diffusion_model.get_submodule(name)
+        rows, columns = layer.out_features, layer.in_features
+        weights[f"diffusion_model.{name}.lora_A.weight"] = torch.randn(
+            4, columns, generator=generator
+        )
+        weights[f"diffusion_model.{name}.lora_B.weight"] = torch.randn(rows, 4, generator=generator)
+    return comfy.sd.load_lora_for_models(model, None, weights, 0.05, 0)[0]
+
+
+def test_lora_before_and_after(model, pulid):
+    commutes(model, pulid, lora)
+
+
+def test_model_merging(world, model, pulid):
+    other = world.load_flux()
+    for parameter in other.model.diffusion_model.parameters():
+        parameter.data = parameter.data.roll(1)
+    commutes(model, pulid, lambda m: ModelMergeSimple().merge(m, other, 0.6)[0])
+
+
+def test_model_sampling_flux(model, pulid):
+    commutes(model, pulid, lambda m: ModelSamplingFlux().patch(m, 2.0, 0.5, 1536, 1024)[0], steps=4)
+
+
+# Kontext, Fill, Redux, Chroma
+
+
+def reference_methods():
+    from comfy_extras import nodes_flux
+
+    node = nodes_flux.FluxKontextMultiReferenceLatentMethod
+    (_, combo) = node.define_schema().inputs
+    return ["uxo" if "uxo" in option else option for option in combo.options]
+
+
+@pytest.mark.parametrize("method", [*reference_methods(), None])
+@pytest.mark.parametrize("mask", [None, torch.linspace(0, 1, 64).view(1, 8, 8)])
+def test_reference_latents(model, pulid, method, mask):
+    """Kontext: only the generated tokens change; those of two references of other sizes do not."""
+    references = {"reference_latents": [latent(6, 4), latent(4, 10)]}
+    if method:
+        references["reference_latents_method"] = method
+    kontext = prompt(**references)
+    try:
+        bare = first_block_output(model, kontext)
+    except RuntimeError:
+        pytest.skip("this ComfyUI cannot run FLUX.1 with this method, without PuLID either")
+    patched = first_block_output(apply(model, pulid, mask=mask), kontext)
+    assert bare.shape[1] == 16 + 6 + 10
+    assert torch.equal(patched[:, 16:], bare[:, 16:])
+    delta = patched[:, :16] - bare[:, :16]
+    assert delta.abs().amax(-1).min() > (0 if mask is None else -1)
+    assert delta.abs().max() > 1e-2
+    out = sample(apply(model, pulid, mask=mask), kontext)
+    assert out.isfinite().all()
+
+
+def test_single_blocks_leave_text_and_references_alone(model, pulid):
+    """Where text, picture and references are one sequence, only the middle changes."""
+    seen = []
+
+    def run(patched):
+        watched = patched.clone()
+
+        def watch(args, extra):
+            seen.append((args["img"].clone(), args["transformer_options"]["img_slice"]))
+            return extra["original_block"](args)
+
+        watched.set_model_patch_replace(watch, "dit", "single_block", 1)
+        sample(watched, prompt(reference_latents=[latent(6, 4)]), steps=1)
+        return seen.pop()
+
+    # Off in the double blocks, so that nothing but single block 0 differs.
+    from pulid_pack.pulid_core.options import InjectionOptions
+
+    only_single = InjectionOptions(double_weights=(0.0,))
+    (bare, (text, _)), (patched, _) = run(model), run(apply(model, pulid, options=only_single))
+    assert text == 16
+    changed = (bare != patched).any(-1)[0]
+    assert changed.nonzero().flatten().tolist() == list(range(text, text + 16))
+
+
+def test_fill(world, pulid):
+    """FLUX Fill: 96 input channels of picture, masked picture and mask."""
+    fill = world.load_flux(in_channels=96)
+    assert fill.model.diffusion_model.in_channels == 96 * 4
+    inpaint = prompt(concat_latent_image=latent(), concat_mask=torch.ones(1, 1, 64, 64))
+    assert not torch.equal(sample(apply(fill, pulid), inpaint), sample(fill, inpaint))
+    zero = apply(fill, pulid, mask=torch.zeros(1, 4, 4))
+    assert torch.equal(sample(zero, inpaint), sample(fill, inpaint))
+
+
+@pytest.mark.parametrize("strength_type", ["multiply", "attn_bias"])
+def test_redux(model, pulid, strength_type):
+    """Style tokens and their attention mask live in the conditioning; text grows by them."""
+    import nodes
+
+    class StyleModel:
+        def get_cond(self, _):
+            return torch.randn(1, 9, 64, generator=torch.Generator().manual_seed(8))
+
+    apply_style = nodes.StyleModelApply().apply_stylemodel
+    (styled,) = apply_style(prompt(), StyleModel(), None, 0.4, strength_type)
+    assert styled[0][0].shape[1] == 16 + 9
+    picture = sample(apply(model, pulid), styled)
+    assert not torch.equal(picture, sample(model, styled))
+    assert not torch.equal(picture, sample(apply(model, pulid)))
+    zero = apply(model, pulid, mask=torch.zeros(1, 4, 4))
+    assert torch.equal(sample(zero, styled), sample(model, styled))
+
+
+def chroma():
+    """Chroma's own class, narrow; its modulation table fixes 19 double and 38 single blocks."""
+    config = comfy.supported_models.Chroma(
+        {
+            "image_model": "chroma", "in_channels": 64, "out_channels": 64, "context_in_dim": 64,
+            "hidden_size": WIDTH, "mlp_ratio": 4.0, "num_heads": 1, "depth": 19,
+            "depth_single_blocks": 38, "axes_dim": [16, 56, 56], "theta": 10000, "patch_size": 2,
+            "qkv_bias": True, "in_dim": 64, "out_dim": WIDTH, "hidden_dim": 32, "n_layers": 2,
+            "txt_ids_dims": [], "vec_in_dim": None,
+        }
+    )  # fmt: skip
+    config.set_inference_dtype(torch.float32, None)
+    base = comfy.model_base.Chroma(config, device="cpu")
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in base.diffusion_model.named_parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.05, generator=generator)
+        else:
+            torch.nn.init.constant_(parameter, float("norm" in name))
+    device = comfy.model_management.get_torch_device()
+    return comfy.model_patcher.CoreModelPatcher(
+        base.requires_grad_(False), device, comfy.model_management.unet_offload_device()
+    )
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 9)])
+def test_chroma(real_depth, size):
+    """The same blocks and hooks, another `vec`, no pooled text: PuLID acts, also in true CFG."""
+    _, pulid = real_depth
+    model = chroma()
+    start = torch.zeros(1, 16, *size)
+    patched = apply(model, pulid)
+    picture = sample(patched, cfg=2.0, start=start, steps=2)
+    assert picture.isfinite().all()
+    assert not torch.equal(picture, sample(model, cfg=2.0, start=start, steps=2))
+    zero = apply(model, pulid, mask=torch.zeros(1, 4, 4))
+    assert torch.equal(sample(zero, start=start, steps=2), sample(model, start=start, steps=2))
+
+
+# Weights: fp8, packed, compute dtypes
+
+
+def test_fp8_weights(world, pulid):
+    """fp8 FLUX with PuLID equals float32 FLUX of the same rounded weights with PuLID."""
+    fp8 = world.load_flux(model_options={"dtype": torch.float8_e4m3fn})
+    rounded = world.load_flux()
+    for parameter in rounded.model.diffusion_model.parameters():
+        parameter.data = parameter.data.to(torch.float8_e4m3fn).float()
+    assert {p.dtype for p in fp8.model.diffusion_model.parameters()} == {torch.float8_e4m3fn}
+    ours = sample(apply(fp8, pulid))
+    assert largest_difference(ours, sample(apply(rounded, pulid))) < 1e-3
+    assert largest_difference(ours, sample(fp8)) > 1e-2
+
+
+class PackedOps(comfy.ops.manual_cast):
+    """Layers like those of GGUF loaders: weights are bytes of another shape until they are used."""
+
+    class Linear(comfy.ops.manual_cast.Linear):
+        def _load_from_state_dict(self, state_dict, prefix, *args):
+            weight = state_dict[prefix + "weight"]
+            self.real_shape = weight.shape
+            packed = weight.to(torch.float16).view(torch.uint8).flatten()
+            self.weight = torch.nn.Parameter(packed, requires_grad=False)
+            if prefix + "bias" in state_dict:
+                self.bias = torch.nn.Parameter(state_dict[prefix + "bias"], requires_grad=False)
+
+        def forward(self, x):
+            weight = self.weight.view(torch.float16).view(self.real_shape).to(x)
+            return F.linear(x, weight, None if self.bias is None else self.bias.to(x))
+
+
+def test_gguf_style_weights(world, pulid):
+    """Nothing reads the shape or dtype of FLUX's weights."""
+    packed = world.load_flux(model_options={"custom_operations": PackedOps})
+    assert packed.model.diffusion_model.img_in.weight.ndim == 1
+    halved = world.load_flux()
+    for parameter in halved.model.diffusion_model.parameters():
+        if parameter.ndim == 2:
+            parameter.data = parameter.data.half().float()
+    difference = largest_difference(sample(apply(packed, pulid)), sample(apply(halved, pulid)))
+    assert difference < 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_folds_follow_the_compute_dtype(world, pulid, dtype):
+    """An identity is held in what FLUX computes in, also when a cast decides it."""
+    model = world.load_flux(model_options={"dtype": dtype})
+    patched = apply(model, pulid)
+    (folded,) = set(patched.model_patches_models())
+    expected = model.model.manual_cast_dtype or dtype
+    assert {p.dtype for p in folded.model.parameters()} == {expected}
+    assert sample(patched).isfinite().all()
+    compute = world.load_flux()
+    compute.add_object_patch("manual_cast_dtype", dtype)  # as ModelComputeDtype does
+    (folded,) = set(apply(compute, pulid).model_patches_models())
+    assert {p.dtype for p in folded.model.parameters()} == {dtype}
+
+
+# Caches and compilation
+
+
+def count_blocks(model):
+    calls = []
+    watched = model.clone()
+
+    def watch(args, extra):
+        calls.append(1)
+        return extra["original_block"](args)
+
+    watched.set_model_patch_replace(watch, "dit", "double_block", 1)
+    return watched, calls
+
+
+@pytest.mark.parametrize("cache", [EasyCacheNode, LazyCacheNode])
+def test_caches(model, pulid, cache, caplog):
+    """Unused they change nothing; used they skip steps, and PuLID acts in the others."""
+
+    def node(threshold):
+        return lambda m: cache.execute(m, threshold, 0.0, 1.0, verbose=False).result[0]
+
+    exact = sample(apply(model, pulid), steps=8)
+    for patched in (apply(node(0.0)(model), pulid), node(0.0)(apply(model, pulid))):
+        assert torch.equal(sample(patched, steps=8), exact)
+    watched, calls = count_blocks(apply(model, pulid))
+    cached = sample(node(1.0)(watched), steps=8)
+    assert 0 < len(calls) < 8
+    assert not torch.equal(cached, exact)
+    assert not torch.equal(cached, sample(node(1.0)(model), steps=8))
+    assert LOST not in caplog.text
+
+
+def test_torch_compile(model, pulid):
+    """Equal to eager, in either order; a second run, another range and length compile little new."""
+    counters = torch._dynamo.utils.counters
+    torch._dynamo.reset()
+    counters.clear()
+    patched = apply(model, pulid, end_at=0.6, mask=torch.rand(1, 8, 8))
+    compiled = TorchCompileModel.execute(patched, "eager").result[0]
+    assert torch.equal(sample(compiled, steps=4), sample(patched, steps=4))
+    graphs = counters["stats"]["unique_graphs"]
+    assert graphs > 0
+    assert torch.equal(sample(compiled, steps=4), sample(patched, steps=4))
+    sample(compiled, prompt(3), steps=4)
+    assert counters["stats"]["unique_graphs"] == graphs
+    assert not [k for k in counters["unimplemented"] if "recompile" in k.lower()]
+    longer = sample(compiled, prompt(tokens=24), steps=4)
+    assert torch.equal(longer, sample(patched, prompt(tokens=24), steps=4))
+    other = apply(TorchCompileModel.execute(model, "eager").result[0], pulid)
+    assert torch.equal(sample(other, steps=3), sample(apply(model, pulid), steps=3))
+    torch._dynamo.reset()
+
+
+# Other packs' patches
+
+
+class Doubling:
+    """Another pack's patch: chains what was there and doubles the change the block makes."""
+
+    def __init__(self, previous=None):
+        self.previous = previous
+        self.calls = []
+
+    def __call__(self, args, extra):
+        self.calls.append("call")
+        before = args["img"].clone()
+        run = extra["original_block"]
+        out = self.previous(args, extra) if self.previous else run(args)
+        return {**out, "img": before + 2 * (out["img"] - before)}
+
+    def models(self):
+        self.calls.append("models")
+        return []
+
+    def to(self, where):
+        self.calls.append("to")
+        return self
+
+    def cleanup(self):
+        self.calls.append("cleanup")
+
+
+def test_patch_set_before_ours_is_chained(model, pulid):
+    other = model.clone()
+    doubling = Doubling()
+    other.set_model_patch_replace(doubling, "dit", "double_block", 0)
+    bare = first_block_output(other)
+    both = first_block_output(apply(other, pulid))
+    assert not torch.equal(both, bare)
+    assert {"call", "models", "to"} <= set(doubling.calls)
+    patch = apply(other, pulid).model_options["transformer_options"]["patches_replace"]["dit"]
+    patch["double_block", 0].cleanup()
+    assert doubling.calls[-1] == "cleanup"
+
+
+def test_patch_set_after_ours_that_chains(model, pulid, caplog):
+    patched = apply(model, pulid)
+    dit = patched.model_options["transformer_options"]["patches_replace"]["dit"]
+    after = patched.clone()
+    after.set_model_patch_replace(Doubling(dit["double_block", 0]), "dit", "double_block", 0)
+    assert not torch.equal(sample(after), sample(patched))
+    assert LOST not in caplog.text
+
+
+def test_patch_set_after_ours_that_does_not_chain(model, pulid, caplog):
+    """Said once per run, naming the block; PuLID still acts elsewhere."""
+    after = apply(apply(model, pulid), pulid, 1).clone()
+    after.set_model_patch_replace(Doubling(), "dit", "single_block", 4)
+    with caplog.at_level(logging.WARNING):
+        sample(after, cfg=2.0, steps=4)
+    (record,) = [r for r in caplog.records if LOST in r.getMessage()]
+    assert "never called in 1 of them (single_block 4)" in record.getMessage()
+
+
+def test_our_node_on_both_sides_of_another_pack(model, pulid, caplog):
+    """Ours, theirs, ours: both people act."""
+    first = apply(model, pulid, 1)
+    between = first.clone()
+    dit = first.model_options["transformer_options"]["patches_replace"]["dit"]
+    between.set_model_patch_replace(Doubling(dit["double_block", 0]), "dit", "double_block", 0)
+    both = apply(between, pulid, 2)
+    pictures = [sample(m) for m in (first, between, both)]
+    assert not any(torch.equal(a, b) for a in pictures for b in pictures if a is not b)
+    assert len(set(both.model_patches_models())) == 2
+    assert LOST not in caplog.text
+
+
+def test_skip_layer_guidance_is_no_lost_patch(model, pulid, caplog):
+    """It replaces blocks in a pass of its own only."""
+    node = SkipLayerGuidanceDiT.execute(apply(model, pulid), 3.0, 0.0, 1.0, "0", "0", 0.0)
+    assert sample(node.result[0], cfg=2.0).isfinite().all()
+    assert LOST not in caplog.text
+
+
+def test_a_forward_that_drops_the_options_is_an_error(model, pulid):
+    patched = apply(model, pulid)
+    dit = patched.model_options["transformer_options"]["patches_replace"]["dit"]
+    block = {"img": torch.zeros(1, 4, WIDTH), "txt": torch.zeros(1, 4, WIDTH)}
+    with pytest.raises(UnsupportedModelError, match="dropped transformer_options"):
+        dit["double_block", 0](block, {"original_block": lambda args: args})
+
+
+# Prompts, latents, memory
+
+
+def test_regional_conditioning(model, pulid):
+    """ConditioningSetMask: two prompts with masks, each pass with the identity."""
+    mask = torch.zeros(1, 64, 64)
+    mask[..., :32] = 1
+    regional = prompt(1, mask=mask, mask_strength=1.0, set_area_to_bounds=False)
+    regional += prompt(9, mask=1 - mask, mask_strength=1.0, set_area_to_bounds=False)
+    picture = sample(apply(model, pulid), regional)
+    assert not torch.equal(picture, sample(model, regional))
+    zero = apply(model, pulid, mask=torch.zeros(1, 4, 4))
+    assert torch.equal(sample(zero, regional), sample(model, regional))
+
+
+def test_image_to_image_and_inpainting(model, pulid):
+    start = latent()
+    for options in ({"denoise": 0.5}, {"noise_mask": torch.ones(1, 1, 64, 64).tril()}):
+        picture = sample(apply(model, pulid), start=start, **options)
+        assert not torch.equal(picture, sample(model, start=start, **options))
+    kept = torch.ones(8, 8).tril().bool().logical_not()
+    kept = kept & (F.interpolate(torch.ones(1, 1, 64, 64).tril(), (8, 8), mode="area")[0, 0] == 0)
+    assert torch.allclose(picture[..., kept], start[..., kept], atol=1e-4)
+
+
+@pytest.mark.parametrize("state", ["LOW_VRAM", "NO_VRAM"])
+def test_lowvram_flags(model, pulid, state, monkeypatch):
+    """What a CPU can show of --lowvram and --novram: partly loaded layers give the same picture."""
+    expected = sample(apply(model, pulid))
+    comfy.model_management.unload_all_models()
+    monkeypatch.setattr(
+        comfy.model_management, "vram_state", getattr(comfy.model_management.VRAMState, state)
+    )
+    patched = apply(model, pulid)
+    (folded,) = set(patched.model_patches_models())
+    for budget in (1, folded.model_size() // 2):
+        folded.partially_load(torch.device("cpu"), budget)
+        assert torch.equal(sample(patched), expected)
+        folded.detach()
+    assert cli_args.cpu
+
+
+def test_multi_gpu_deep_clone(world, model, pulid):
+    """ComfyUI's clone for a second device holds identities of its own, moved by `.to`."""
+    if not hasattr(model, "deepclone_multigpu"):
+        pytest.skip("this ComfyUI has no deep clones for several GPUs yet (0.23)")
+    second = torch.device("cpu", 1)
+    patched = apply(model, pulid)
+    clone = patched.deepclone_multigpu(new_load_device=second)
+    mine, theirs = (set(m.model_patches_models()) for m in (patched, clone))
+    assert not mine & theirs
+    assert {m.load_device for m in theirs} == {second}
+    storages = [
+        {p.untyped_storage().data_ptr() for m in models for p in m.model.parameters()}
+        for models in (mine, theirs)
+    ]
+    assert not storages[0] & storages[1]
+    dit = clone.model_options["transformer_options"]["patches_replace"]["dit"]
+    assert all(patch.device == second for patch in dit.values() if isinstance(patch, BlockPatch))
+    original = patched.model_options["transformer_options"]["patches_replace"]["dit"]
+    assert all(patch.device == patched.load_device for patch in original.values())
+
+
+def test_patches_move_back_and_forth(model, pulid):
+    """`.to` makes a patch for a device and leaves the old one; a dtype moves nothing."""
+    dit = apply(model, pulid).model_options["transformer_options"]["patches_replace"]["dit"]
+    patch = dit["double_block", 0]
+    second = torch.device("cpu", 1)
+    assert patch.to(torch.float16) is patch
+    assert patch.to(patch.device) is patch
+    moved = patch.to(second)
+    assert moved is not patch
+    assert (patch.device, moved.device) == (torch.device("cpu"), second)
+    assert patch.models() == moved.to(patch.device).models()
+
+
+# What is refused
+
+
+def test_other_models_are_refused(world, model, pulid):
+    with pytest.raises(UnsupportedModelError, match="256 wide, but the connected model is 128"):
+        apply(model, world.load_pulid(width=256))
+    deep = world.load_flux(doubles=5, singles=5)
+    with pytest.raises(UnsupportedModelError, match="holds 4 cross attentions"):
+        apply(deep, pulid)
+
+
+def test_nunchaku_is_refused(model, pulid):
+    class ComfyFluxWrapper(torch.nn.Module):
+        pass
+
+    wrapped = model.clone()
+    wrapped.add_object_patch("diffusion_model", ComfyFluxWrapper())
+    with pytest.raises(UnsupportedModelError, match="nunchaku's own PuLID nodes"):
+        apply(wrapped, pulid)
+
+
+def test_flux2_and_strangers_are_refused(model, pulid):
+    flux2 = model.clone()
+    diffusion_model = comfy.ldm.flux.model.Flux(
+        **{**model.model.model_config.unet_config, "vec_in_dim": None, "global_modulation": True},
+        operations=comfy.ops.manual_cast,
+    )
+    flux2.add_object_patch("diffusion_model", diffusion_model)
+    with pytest.raises(UnsupportedModelError, match="got FLUX"):
+        apply(flux2, pulid)
+    stranger = model.clone()
+    stranger.add_object_patch("diffusion_model", torch.nn.Linear(1, 1))
+    with pytest.raises(UnsupportedModelError, match="Linear"):
+        apply(stranger, pulid)
