@@ -1,4 +1,4 @@
-"""Set up this repository and run it: `python dev.py demo` or `python dev.py test`.
+"""Set up this repository and run it: `python dev.py demo`, `test` or `convert`.
 
 Needs Python 3.10 or newer, git's clone of this repository, and the network on the first run. All
 it makes lies in `.venv` and `.dev`, and `demo` for the demo's pictures; delete them to start anew.
@@ -11,6 +11,7 @@ if sys.version_info < (3, 10):  # noqa: UP036 - whoever reads the sentence runs 
 
 import argparse
 import hashlib
+import json
 import os
 import subprocess
 import time
@@ -177,6 +178,31 @@ def test_inside(version: str, pytest_arguments: list[str]) -> Step:
     return run_pytest(name, INSIDE, False, pytest_arguments, COMFYUI_UNDER_TEST=str(comfyui))
 
 
+def convert(options: argparse.Namespace) -> int:
+    """Put our nodes into a workflow made with an older PuLID-FLUX pack; sets nothing up."""
+    # At the end: this folder's `nodes` must not stand before another module of that name.
+    sys.path.append(str(ROOT))
+    from pulid_core.old_workflows import OldWorkflowError
+    from pulid_core.old_workflows import convert as convert_workflow
+
+    if options.new.exists() and options.new.samefile(options.old):
+        raise SetupError("The new workflow would overwrite the old one. Choose another name.")
+    try:
+        workflow = json.loads(options.old.read_text(encoding="utf-8"))
+        conversion = convert_workflow(workflow)
+    except (OSError, ValueError, OldWorkflowError) as error:
+        raise SetupError(f"{options.old} cannot be converted: {error}") from error
+    text = json.dumps(conversion.workflow, indent=2, ensure_ascii=False)
+    options.new.write_text(text + "\n", encoding="utf-8")
+    if conversion.replaced:
+        say(f"{options.new}: {conversion.replaced} of our nodes stand for the old ones.")
+    else:
+        say(f"{options.new}: the same; nothing in {options.old} could be replaced.")
+    for remark in conversion.remarks:
+        say(f"* {remark}")
+    return 0
+
+
 def check(name: str, *arguments: object, **environment: str) -> Step:
     say(f"\n== {name}")
     begin = time.monotonic()
@@ -241,15 +267,20 @@ def parser() -> argparse.ArgumentParser:
     )
     test_command = names.add_parser("test", help=test.__doc__)
     test_command.add_argument("--fast", action="store_true", help="only what needs no ComfyUI")
+    convert_command = names.add_parser("convert", help=convert.__doc__)
+    convert_command.add_argument("old", type=Path, help="saved, or exported for the API")
+    convert_command.add_argument("new", type=Path, help="the file to write")
     return commands
 
 
 def main() -> int:
     options, rest = parser().parse_known_args()
-    if options.command == "demo" and rest:
+    if options.command != "test" and rest:
         parser().error(f"unrecognised arguments: {' '.join(rest)}")
     try:
-        return demo(options) if options.command == "demo" else test(options, rest)
+        if options.command == "test":
+            return test(options, rest)
+        return {"demo": demo, "convert": convert}[options.command](options)
     except (SetupError, ComfyUISourceError) as error:
         say(f"\n{error}")
         return 1

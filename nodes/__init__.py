@@ -15,6 +15,7 @@ from .identity import (
 from .injection_options import PulidInjectionOptions
 from .loader import PulidLoader
 from .model_files import register_folders
+from .old_workflows import replace_old_nodes
 from .regions import PulidRegions
 from .wavespeed_remote import WavespeedAccount, WavespeedFluxPulidRemote
 
@@ -23,8 +24,9 @@ class PulidExtension(ComfyExtension):
     """What ComfyUI asks for our nodes."""
 
     async def on_load(self) -> None:
-        """Make our model folders known before any node lists them."""
+        """Make our model folders known before any node lists them; stand in for older packs."""
         register_folders()
+        await replace_old_nodes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All nodes of the pack."""

@@ -1,11 +1,13 @@
 """The developer command: what it decides before anything heavy starts."""
 
+import json
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 
 import pytest
 from pulid_pack import dev
+from pulid_pack.tests.core import old_graphs
 
 
 def test_help_needs_nothing_installed():
@@ -14,6 +16,34 @@ def test_help_needs_nothing_installed():
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "demo" in result.stdout
     assert "test" in result.stdout
+
+
+def run_convert(*arguments):
+    command = [sys.executable, "-I", "-S", str(dev.ROOT / "dev.py"), "convert", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_convert_needs_nothing_installed(tmp_path):
+    """And tells what is lost."""
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    old.write_text(json.dumps(old_graphs.prompt(old_graphs.SIPIE)))
+    result = run_convert(str(old), str(new))
+    assert result.returncode == 0, result.stderr
+    assert "2 of our nodes" in result.stdout
+    assert "* PulidApplyFlux (node 6): the fusion mode auto_weight is gone." in result.stdout
+    assert json.loads(new.read_text())["6"]["class_type"] == "PulidApplyFlux"
+
+
+def test_convert_refuses_what_it_cannot_do(tmp_path):
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    old.write_text("{}")
+    for target, reason in ((new, "cannot be converted: A ComfyUI workflow"), (old, "overwrite")):
+        result = run_convert(str(old), str(target))
+        assert result.returncode == 1
+        assert reason in result.stdout
+    assert old.read_text() == "{}"
+    assert not new.exists()
+    assert "No such file" in run_convert("absent.json", str(new)).stdout
 
 
 def test_one_failed_step_fails_the_summary(capsys):

@@ -1,0 +1,90 @@
+"""Graphs of the older PuLID-FLUX packs in ComfyUI: the Replace button, and prompts.
+
+ComfyUI's node-replacement API turns one node into one node. In the browser it offers to replace the
+missing nodes of an opened graph, and keeps links and widget values by the mappings below. It cannot
+merge: of the three old loaders only the first becomes the PulidLoader that is connected. The other
+two become PulidLoaders that lead nowhere, so that no missing node stays behind; without an output
+mapping, since the browser would cut `reference` off when the user deletes a loader that still held
+its old link. It cannot carry the provider over or tell what is lost: `python dev.py convert` does.
+
+On the server the same API (0.16.3 to 0.30.0) raises KeyError, which the client sees as HTTP 500, for
+prompts without `_meta`, for a mapped input that a prompt lacks, such as the optional mask, and, in
+some runs, for two replaced nodes that are linked. So prompts are converted before it sees them, by
+the same code as files. Nodes that are installed are never touched.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import Any
+
+from comfy_api.latest import ComfyAPI, io
+
+from ..pulid_core.old_workflows import OLD_NODES, convert, is_prompt
+
+log = logging.getLogger(__name__)
+
+REPLACEMENTS: list[dict[str, Any]] = [
+    {
+        "old_node_id": "ApplyPulidFlux",
+        "new_node_id": "PulidApplyFlux",
+        "old_widget_ids": ["weight", "start_at", "end_at"],
+        "input_mapping": [
+            {"new_id": "model", "old_id": "model"},
+            {"new_id": "pulid", "old_id": "pulid_flux"},
+            {"new_id": "reference", "old_id": "image"},
+            {"new_id": "attn_mask", "old_id": "attn_mask"},
+            {"new_id": "weight", "old_id": "weight"},
+            {"new_id": "start_at", "old_id": "start_at"},
+            {"new_id": "end_at", "old_id": "end_at"},
+        ],
+        "output_mapping": [{"old_idx": 0, "new_idx": 0}],
+    },
+    {
+        "old_node_id": "PulidFluxModelLoader",
+        "new_node_id": "PulidLoader",
+        "old_widget_ids": ["pulid_file"],
+        "input_mapping": [{"new_id": "pulid_file", "old_id": "pulid_file"}],
+        "output_mapping": [{"old_idx": 0, "new_idx": 0}],
+    },
+    *(
+        {
+            "old_node_id": spare_loader,
+            "new_node_id": "PulidLoader",
+            # No mapping at all would make the browser guess one.
+            "input_mapping": [{"new_id": "pulid_file", "set_value": "auto"}],
+        }
+        for spare_loader in ("PulidFluxInsightFaceLoader", "PulidFluxEvaClipLoader")
+    ),
+]
+
+
+async def replace_old_nodes() -> None:
+    """Tell ComfyUI which of our nodes stand for the older packs'."""
+    from server import PromptServer
+
+    api = ComfyAPI()
+    for replacement in REPLACEMENTS:
+        await api.node_replacement.register(io.NodeReplace(**replacement))
+    PromptServer.instance.add_on_prompt_handler(convert_request)
+
+
+def convert_request(request: dict[str, Any]) -> dict[str, Any]:
+    """Convert the prompt of a request whose old nodes are not installed.
+
+    Args:
+        request: The body of POST /prompt.
+    """
+    installed = importlib.import_module("nodes").NODE_CLASS_MAPPINGS  # ComfyUI's own module
+    prompt = request.get("prompt") or {}
+    if not is_prompt(prompt):
+        return request
+    old = {node["class_type"] for node in prompt.values()} & set(OLD_NODES)
+    if not old or any(kind in installed for kind in old):
+        return request
+    conversion = convert(prompt)
+    log.info("The prompt holds nodes of an older PuLID pack: %s.", ", ".join(sorted(old)))
+    for remark in conversion.remarks:
+        log.warning("%s", remark)
+    return request | {"prompt": conversion.workflow}

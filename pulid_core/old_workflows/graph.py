@@ -1,0 +1,195 @@
+"""A saved workflow's graph: nodes and links, whose two ends always agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+Node = dict[str, Any]
+
+SUBGRAPH_INPUTS, SUBGRAPH_OUTPUTS = -10, -20
+"""Ids that stand for a subgraph's own sockets at the ends of links."""
+MUTED, BYPASSED = 2, 4
+GAP_PX, TITLE_PX = 40, 30
+
+
+@dataclass
+class Link:
+    """From an output of one node to an input of another."""
+
+    number: int
+    source: Any
+    slot: int
+    target: Any
+    socket: int
+    kind: str
+    saved: Any
+    """As it stands in the file: a list in format 0.4, a dict in format 1 and in subgraphs."""
+
+    FIELDS = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
+
+    @classmethod
+    def read(cls, saved: list | dict) -> Link:
+        """Take either form."""
+        ends = saved if isinstance(saved, dict) else dict(zip(cls.FIELDS, saved, strict=False))
+        return cls(
+            ends["id"],
+            ends["origin_id"],
+            ends["origin_slot"],
+            ends["target_id"],
+            ends["target_slot"],
+            ends["type"],
+            saved,
+        )
+
+    def written(self) -> list | dict:
+        """The same form, with what is in the file besides the link's ends."""
+        values = (self.number, self.source, self.slot, self.target, self.socket, self.kind)
+        if isinstance(self.saved, dict):
+            return self.saved | dict(zip(self.FIELDS, values, strict=True))
+        return [*values, *self.saved[6:]]
+
+
+class Graph:
+    """The root graph of a workflow, or one of its subgraphs; `write` puts changes into the file."""
+
+    def __init__(self, saved: dict[str, Any]):
+        self.saved = saved
+        self.nodes: dict[Any, Node] = {node["id"]: node for node in saved["nodes"]}
+        links = [Link.read(link) for link in saved.get("links") or ()]
+        self.links = {link.number: link for link in links}
+        self.removed: set[str] = set()
+        """Ids of the nodes that are no more."""
+
+    def write(self) -> None:
+        """Put nodes and links into the file's own structure."""
+        self.saved["nodes"] = list(self.nodes.values())
+        self.saved["links"] = [link.written() for link in self.links.values()]
+        self._forget_dead_links()
+
+    def of_type(self, *kinds: str) -> list[Node]:
+        """All nodes of these types."""
+        return [node for node in self.nodes.values() if node["type"] in kinds]
+
+    def link_into(self, node: Node, name: str) -> Link | None:
+        """The link at an input, None when there is none or no such input."""
+        socket = input_named(node, name)
+        return self.link_at(socket) if socket else None
+
+    def link_at(self, socket: dict[str, Any]) -> Link | None:
+        """The link that an input names."""
+        number = socket.get("link")
+        return None if number is None else self.links.get(number)
+
+    def links_from(self, node: Node) -> list[Link]:
+        """All links at the outputs of a node."""
+        return [link for link in self.links.values() if link.source == node["id"]]
+
+    def cut(self, link: Link) -> None:
+        """Remove a link from both its ends."""
+        del self.links[link.number]
+        for node in (self.nodes.get(link.source), self.nodes.get(link.target)):
+            for socket in (node or {}).get("inputs") or ():
+                if socket.get("link") == link.number:
+                    socket["link"] = None
+            for output in (node or {}).get("outputs") or ():
+                if link.number in (output.get("links") or ()):
+                    output["links"].remove(link.number)
+
+    def remove(self, node: Node) -> None:
+        """Remove a node with its links."""
+        for link in list(self.links.values()):
+            if node["id"] in (link.source, link.target):
+                self.cut(link)
+        del self.nodes[node["id"]]
+        self.removed.add(str(node["id"]))
+
+    def connect(self, number: int, source: Node, target: Node, socket: int) -> None:
+        """Link the first output of one node to an input of another, under a free link id."""
+        kind = source["outputs"][0]["type"]
+        saved = {} if self._links_are_dicts() else [None] * 6
+        self.links[number] = Link(number, source["id"], 0, target["id"], socket, kind, saved)
+        source["outputs"][0]["links"].append(number)
+        target["inputs"][socket]["link"] = number
+
+    def free_place(
+        self, size: tuple[int, int], *wanted: tuple[float, float], ignored: Node | None = None
+    ) -> list[float]:
+        """The first of the places where a node covers no other, or the next free one below.
+
+        Args:
+            size: The node's width and height.
+            wanted: Where its upper left corner may be, best first.
+            ignored: A node that is no obstacle: the one to be placed.
+        """
+        others = [node for node in self.nodes.values() if node is not ignored]
+        for x, y in wanted:
+            if not _any_in_the_way(others, x, y, size):
+                return [x, y]
+        x, y = wanted[-1]
+        while _any_in_the_way(others, x, y, size):
+            y += GAP_PX
+        return [x, y]
+
+    def _links_are_dicts(self) -> bool:
+        kinds = [type(link.saved) for link in self.links.values()]
+        return dict in kinds or (not kinds and self.saved.get("version") == 1)
+
+    def _forget_dead_links(self) -> None:
+        """Drop removed links from the routes that they were drawn along, and from the borders."""
+        extra = self.saved.get("extra") or {}
+        for routes in (self.saved.get("reroutes"), extra.get("reroutes")):
+            for route in routes or ():
+                alive = [number for number in route.get("linkIds") or () if number in self.links]
+                route["linkIds"] = alive
+        if "linkExtensions" in extra:
+            extra["linkExtensions"] = [e for e in extra["linkExtensions"] if e["id"] in self.links]
+        if "inputNode" in self.saved:  # a subgraph
+            for border in (*self.saved.get("inputs", ()), *self.saved.get("outputs", ())):
+                alive = [number for number in border.get("linkIds") or () if number in self.links]
+                border["linkIds"] = alive
+
+
+def _any_in_the_way(nodes: list[Node], x: float, y: float, size: tuple[int, int]) -> bool:
+    for node in nodes:
+        left, top = xy(node["pos"])
+        width, height = xy(node.get("size") or (0, 0))
+        if (
+            left < x + size[0]
+            and x < left + width
+            and top - TITLE_PX < y + size[1]
+            and y - TITLE_PX < top + height
+        ):
+            return True
+    return False
+
+
+def input_named(node: Node, name: str) -> dict[str, Any] | None:
+    """The input of that name."""
+    return next((s for s in node.get("inputs") or () if s["name"] == name), None)
+
+
+def widget_values(node: Node, defaults: dict[str, Any]) -> dict[str, Any]:
+    """Name the saved values, which stand in the order of `defaults`, and complete them."""
+    saved = node.get("widgets_values") or []
+    if isinstance(saved, dict):
+        return defaults | {name: value for name, value in saved.items() if name in defaults}
+    return defaults | dict(zip(defaults, saved, strict=False))
+
+
+def is_inactive(node: Node) -> bool:
+    """Whether the node does not run."""
+    return node.get("mode", 0) in (MUTED, BYPASSED)
+
+
+def xy(value: Any) -> tuple[float, float]:
+    """A position or size, which older files hold as {"0": x, "1": y}."""
+    if isinstance(value, dict):
+        return value["0"], value["1"]
+    return value[0], value[1]
+
+
+def subgraphs(workflow: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The definitions of a workflow's subgraphs."""
+    yield from (workflow.get("definitions") or {}).get("subgraphs") or ()
