@@ -29,6 +29,8 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 CACHE = ROOT / ".dev"
 COMFYUI_CACHE = CACHE / "comfyui"
 STAGE = CACHE / "stage" / "models"
+INSIDE = "tests/injection"
+"""Tests that run inside one ComfyUI, named by COMFYUI_UNDER_TEST."""
 JUNIT = CACHE / "pytest.xml"
 REQUIREMENTS = ("requirements.txt", "tests/requirements.txt", "tests/requirements-peers.txt")
 
@@ -111,14 +113,14 @@ def pip(*arguments: str) -> None:
 
 def make_stage() -> None:
     """Write the tiny stage's checkpoints, where they are not there yet."""
-    say("Making the tiny checkpoints (1.8 GB, where missing) ...")
     if in_venv(ROOT / "tests" / "tiny_stage.py", STAGE):
         raise SetupError("The tiny checkpoints could not be made. Is the disk full?")
 
 
-def in_venv(*arguments: object) -> int:
+def in_venv(*arguments: object, **environment: str) -> int:
     """Run the virtual environment's Python in the repository and return the exit status."""
-    with subprocess.Popen([str(PYTHON), *map(str, arguments)], cwd=ROOT) as process:
+    command = [str(PYTHON), *map(str, arguments)]
+    with subprocess.Popen(command, cwd=ROOT, env=os.environ | environment) as process:
         try:
             return process.wait()
         except KeyboardInterrupt:
@@ -138,10 +140,12 @@ def demo(options: argparse.Namespace) -> int:
     arguments = ["--comfyui", comfyui, "--base", CACHE / "demo", "--output", ROOT / "demo"]
     if options.models is None:
         arguments += ["--stage", STAGE]
-    for name in ("models", "photo", "prompt"):
-        value = getattr(options, name)
-        if value is not None:
-            arguments += [f"--{name}", value]
+    for name in ("models", "photo"):
+        path = getattr(options, name)
+        if path:
+            arguments.append(f"--{name}={path.resolve()}")
+    if options.prompt:
+        arguments.append(f"--prompt={options.prompt}")
     return in_venv(ROOT / "tests" / "demo.py", *arguments)
 
 
@@ -159,23 +163,35 @@ def test(options: argparse.Namespace, pytest_arguments: list[str]) -> int:
         check("ruff check", "-m", "ruff", "check", "."),
         check("ruff format", "-m", "ruff", "format", "--check", "."),
         check("pyright", "-m", "pyright"),
-        run_pytest(options.fast, pytest_arguments),
+        run_pytest("pytest", "tests", options.fast, pytest_arguments),
     ]
+    if not options.fast:
+        steps += [test_inside(version, pytest_arguments) for version in VERSIONS]
     return summarise(steps, time.monotonic() - begin)
 
 
-def check(name: str, *arguments: object) -> Step:
+def test_inside(version: str, pytest_arguments: list[str]) -> Step:
+    """Run the tests that import ComfyUI; one process can import only one version."""
+    comfyui = provide(version, COMFYUI_CACHE, tiny_t5=True, python=str(PYTHON))
+    name = f"in {version}"
+    return run_pytest(name, INSIDE, False, pytest_arguments, COMFYUI_UNDER_TEST=str(comfyui))
+
+
+def check(name: str, *arguments: object, **environment: str) -> Step:
     say(f"\n== {name}")
     begin = time.monotonic()
-    status = in_venv(*arguments)
+    status = in_venv(*arguments, **environment)
     outcome = f"FAILED (exit status {status})" if status else "ok"
     return Step(name, f"{outcome} ({time.monotonic() - begin:.0f} s)")
 
 
-def run_pytest(fast: bool, arguments: list[str]) -> Step:
+def run_pytest(
+    name: str, folder: str, fast: bool, arguments: list[str], **environment: str
+) -> Step:
     JUNIT.unlink(missing_ok=True)
     selection = ["-m", "not comfy"] if fast else []
-    step = check("pytest", "-m", "pytest", "tests", f"--junitxml={JUNIT}", *selection, *arguments)
+    command = ["-m", "pytest", folder, f"--junitxml={JUNIT}", *selection, *arguments]
+    step = check(name, *command, **environment)
     if JUNIT.exists():
         suite = next(ElementTree.parse(JUNIT).iter("testsuite"))  # noqa: S314 - pytest wrote it
         numbers = [

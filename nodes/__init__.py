@@ -5,10 +5,18 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .apply_flux import PulidApplyFlux
+from .identity import (
+    PulidBlendIdentities,
+    PulidEncodeIdentity,
+    PulidFaceSimilarity,
+    PulidLoadIdentity,
+    PulidSaveIdentity,
+)
 from .injection_options import PulidInjectionOptions
 from .loader import PulidLoader
 from .model_files import register_folders
 from .regions import PulidRegions
+from .wavespeed_remote import WavespeedAccount, WavespeedFluxPulidRemote
 
 
 class PulidExtension(ComfyExtension):
@@ -20,7 +28,19 @@ class PulidExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All nodes of the pack."""
-        return [PulidLoader, PulidApplyFlux, PulidInjectionOptions, PulidRegions]
+        return [
+            PulidLoader,
+            PulidApplyFlux,
+            PulidInjectionOptions,
+            PulidRegions,
+            PulidEncodeIdentity,
+            PulidSaveIdentity,
+            PulidLoadIdentity,
+            PulidBlendIdentities,
+            PulidFaceSimilarity,
+            WavespeedFluxPulidRemote,
+            WavespeedAccount,
+        ]
 
 
 async def comfy_entrypoint() -> PulidExtension:

@@ -18,9 +18,7 @@ from ..pulid_core.options import InjectionOptions
 from .block_patch import Application, patch_model
 from .injection_options import OptionsSocket
 from .loader import PulidSocket
-from .pulid_models import Pulid
-
-IdentitySocket = io.Custom("PULID_IDENTITY")
+from .sockets import IdentitySocket, require_pulid
 
 COMPUTE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 NUNCHAKU_WRAPPER = "ComfyFluxWrapper"  # nunchaku-tech/ComfyUI-nunchaku wrappers/flux.py
@@ -110,11 +108,7 @@ class PulidApplyFlux(io.ComfyNode):
         options: Any = None,
     ) -> io.NodeOutput:
         """Clone, encode, patch."""
-        if not isinstance(pulid, Pulid):
-            raise PulidError(
-                f"PulidApplyFlux needs the output of PulidLoader as pulid, but got "
-                f"{type(pulid).__name__}. Other packs use the same socket name; connect our loader."
-            )
+        pulid = require_pulid(pulid, cls)
         if start_at > end_at:
             raise PulidError(
                 f"PulidApplyFlux should start at {start_at} and end at {end_at}, which is before "
@@ -127,6 +121,7 @@ class PulidApplyFlux(io.ComfyNode):
         if weight == 0:
             return io.NodeOutput(model.clone())
         identity = reference if isinstance(reference, Identity) else pulid.encode(reference)
+        identity.require(pulid.file)
         dtype = _compute_dtype(model)
         person = pulid.folds.get(identity.tokens, dtype)
         person.on(model.load_device)  # the work belongs here, not into the first step
@@ -142,9 +137,8 @@ class PulidApplyFlux(io.ComfyNode):
             schedule=options.schedule,
             mask=_mask(attn_mask),
         )
-        return io.NodeOutput(
-            patch_model(model, application, plan), ui=ui.PreviewImage(identity.crops, cls=cls)
-        )
+        preview = ui.PreviewImage(identity.crops, cls=cls) if len(identity.crops) else None
+        return io.NodeOutput(patch_model(model, application, plan), ui=preview)
 
 
 def _mask(attn_mask: torch.Tensor | None) -> torch.Tensor | None:

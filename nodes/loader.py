@@ -14,6 +14,7 @@ from .model_files import (
     DEFAULT_FACE_MODEL,
     EVA_CLIP,
     FACE_PARSING,
+    NONE,
     PULID,
     face_model_choices,
     file_choices,
@@ -72,23 +73,26 @@ class PulidLoader(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "eva_clip_file",
-                    options=file_choices(EVA_CLIP),
+                    options=[*file_choices(EVA_CLIP), NONE],
                     default="auto",
                     tooltip="EVA02-CLIP-L-14-336 in models/clip_vision, models/text_encoders or "
-                    "models/clip. auto finds EVA02_CLIP_L_336_psz14_s6B.",
+                    "models/clip. auto finds EVA02_CLIP_L_336_psz14_s6B. none: only saved "
+                    "identities are used.",
                 ),
                 io.Combo.Input(
                     "face_parsing_file",
-                    options=file_choices(FACE_PARSING),
+                    options=[*file_choices(FACE_PARSING), NONE],
                     default="auto",
-                    tooltip="BiSeNet face parser in models/facexlib. auto finds parsing_bisenet.",
+                    tooltip="BiSeNet face parser in models/facexlib. auto finds "
+                    "parsing_bisenet. none: only saved identities are used.",
                 ),
                 io.Combo.Input(
                     "face_model",
                     options=face_model_choices(),
                     default=DEFAULT_FACE_MODEL,
                     tooltip="InsightFace pack under models/insightface/models. PuLID was trained "
-                    "with antelopev2, whose licence allows non-commercial use only.",
+                    "with antelopev2, whose licence allows non-commercial use only. none: only "
+                    "saved identities are used.",
                 ),
                 io.Combo.Input(
                     "provider",
@@ -116,6 +120,8 @@ class PulidLoader(io.ComfyNode):
         stats = []
         paths = _paths(**{name: choice for name, choice in choices.items() if choice is not None})
         for path in (paths.pulid, paths.eva_clip, paths.face_parsing, paths.face_model):
+            if path is None:
+                continue
             stat = path.stat()
             stats.append((str(path), stat.st_mtime_ns, stat.st_size))
         return stats
@@ -143,8 +149,10 @@ def _paths(
 ) -> PulidPaths:
     return PulidPaths(
         pulid=find_file(PULID, pulid_file),
-        eva_clip=find_file(EVA_CLIP, eva_clip_file),
-        face_parsing=find_file(FACE_PARSING, face_parsing_file),
-        face_model=find_face_model(face_model),
+        eva_clip=None if eva_clip_file == NONE else find_file(EVA_CLIP, eva_clip_file),
+        face_parsing=(
+            None if face_parsing_file == NONE else find_file(FACE_PARSING, face_parsing_file)
+        ),
+        face_model=None if face_model == NONE else find_face_model(face_model),
         provider=provider,
     )

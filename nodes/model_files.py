@@ -9,8 +9,13 @@ from pathlib import Path
 import folder_paths
 
 from ..pulid_core.errors import CheckpointError
+from ..pulid_core.identity_file import SUFFIX as IDENTITY_SUFFIX
 
 AUTO = "auto"
+NONE = "none"
+"""Choice for the models of the encoder where only saved identities are used."""
+IDENTITIES = "pulid_identities"
+"""Folder below output, where identities are saved, and below models, where others' are put."""
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 DEFAULT_FACE_MODEL = "antelopev2"
 FACE_MODEL_SOURCE = (
@@ -54,6 +59,38 @@ def register_folders() -> None:
     """Tell ComfyUI about our folders; those from extra_model_paths.yaml stay in front."""
     for name in ("pulid", "facexlib", "insightface"):
         folder_paths.add_model_folder_path(name, str(Path(folder_paths.models_dir) / name))
+    for folder in (identity_folder(), Path(folder_paths.models_dir) / IDENTITIES):
+        folder_paths.add_model_folder_path(IDENTITIES, str(folder))
+
+
+def identity_folder() -> Path:
+    """Where identities are saved."""
+    return Path(folder_paths.get_output_directory()) / IDENTITIES
+
+
+def identity_choices() -> list[str]:
+    """Names of all saved identities, and of those put into models/pulid_identities."""
+    return [
+        name
+        for name in folder_paths.get_filename_list(IDENTITIES)
+        if name.endswith(IDENTITY_SUFFIX)
+    ]
+
+
+def find_identity(name: str) -> Path:
+    """Turn the name of a saved identity into a path.
+
+    Raises:
+        CheckpointError: No such file.
+    """
+    path = folder_paths.get_full_path(IDENTITIES, name)
+    if path is None or name not in identity_choices():
+        raise CheckpointError(
+            identity_folder() / name,
+            "This identity is not there. Save one with PulidSaveIdentity, or put the file into "
+            "that folder and press R in ComfyUI.",
+        )
+    return Path(path)
 
 
 def file_choices(kind: ModelFile) -> list[str]:
@@ -84,8 +121,8 @@ def find_file(kind: ModelFile, name: str) -> Path:
 
 
 def face_model_choices() -> list[str]:
-    """Names of the InsightFace packs found, and the default one even if it is missing."""
-    return list(dict.fromkeys([DEFAULT_FACE_MODEL, *sorted(_face_models())]))
+    """Names of the InsightFace packs found, the default one even if it is missing, and none."""
+    return [*dict.fromkeys([DEFAULT_FACE_MODEL, *sorted(_face_models())]), NONE]
 
 
 def find_face_model(name: str) -> Path:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,32 +16,37 @@ import comfy.utils
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
+from ..pulid_core.encoding import RECALLED_BYTES, EncoderStages, encode_identity, step_count
+from ..pulid_core.errors import PulidError
 from ..pulid_core.faces import FaceAnalyser
-from ..pulid_core.identity import EncoderStages, Identity, encode_identity, step_count
-from ..pulid_core.images import photos_from_image
+from ..pulid_core.identity import Identity
+from ..pulid_core.images import Photo, content_key, photos_from_image
 from ..pulid_core.parsing import load_face_parser
+from ..pulid_core.portrait import DEFAULT_SETTINGS, EncodeSettings
 from ..pulid_core.pulid_file import PulidFile
+from ..pulid_core.recall import Recall
 from ..pulid_core.vision import load_vision_tower
 from .folds import FoldCache
 
 LOGGER = logging.getLogger(__name__)
 
-CACHED_IDENTITIES = 16  # about 0.5 MB of tokens and 6 MB of crops per photo
-
 
 @dataclass(frozen=True)
 class PulidPaths:
-    """The files that one PulidLoader chose."""
+    """The files that one PulidLoader chose; None where only saved identities are used."""
 
     pulid: Path
-    eva_clip: Path
-    face_parsing: Path
-    face_model: Path
+    eva_clip: Path | None
+    face_parsing: Path | None
+    face_model: Path | None
     provider: str
 
 
 class Pulid:
     """The models of one PulidLoader. Weights are read when they are first used, once.
+
+    What was computed for a photo is recalled for every node that asks, as long as this object lives:
+    ComfyUI drops it with the loader's output, on /free and under memory pressure.
 
     Raises:
         CheckpointError: The PuLID file is no PuLID-FLUX checkpoint.
@@ -53,27 +56,26 @@ class Pulid:
         self.paths = paths
         self.file = PulidFile.open(paths.pulid)
         self.folds = FoldCache(self.file)
-        self._identities: OrderedDict[str, Identity] = OrderedDict()
+        self._recall = Recall(RECALLED_BYTES)
 
-    def encode(self, image: Tensor) -> Identity:
+    def encode(self, image: Tensor, settings: EncodeSettings = DEFAULT_SETTINGS) -> Identity:
         """Encode the person on one or several photos, or recall the identity from the same photos.
 
         Args:
             image: (B, H, W, C) in [0, 1].
+            settings: Which face, and how several photos are fused.
+
+        Returns:
+            The identity, rounded to what a file holds, so that a saved one acts the same.
 
         Raises:
             PulidError: A photo cannot be used, or a model file is missing or wrong.
         """
-        key = _content_hash(image)
-        if key not in self._identities:
-            self._identities[key] = self._encode(image)
-        self._identities.move_to_end(key)
-        while len(self._identities) > CACHED_IDENTITIES:
-            self._identities.popitem(last=False)
-        return self._identities[key]
-
-    def _encode(self, image: Tensor) -> Identity:
         photos = photos_from_image(image)
+        key = (*map(content_key, photos), settings)
+        return self._recall.get(key, lambda: self._encode(photos, settings).rounded())
+
+    def _encode(self, photos: list[Photo], settings: EncodeSettings) -> Identity:
         progress = comfy.utils.ProgressBar(step_count(len(photos)))
 
         def on_step() -> None:
@@ -81,24 +83,32 @@ class Pulid:
             progress.update(1)
 
         stages = EncoderStages(
-            self._faces, self._parser.model, self._vision.model, self._encoder.model
+            self.faces,
+            self._parser.model,
+            self._vision.model,
+            self._encoder.model,
+            checkpoint=self.file,
+            recall=self._recall,
         )
         with _loaded([self._parser, self._vision, self._encoder]):
-            identity = encode_identity(photos, stages, on_step)
+            identity = encode_identity(photos, stages, settings, on_step)
         LOGGER.info("PuLID encoded an identity from %d photo(s)", len(photos))
         return identity
 
     @cached_property
-    def _faces(self) -> FaceAnalyser:
-        return FaceAnalyser(self.paths.face_model, self.paths.provider)
+    def faces(self) -> FaceAnalyser:
+        """Detector and recogniser, shared by all nodes."""
+        return FaceAnalyser(_needed(self.paths.face_model, "face_model"), self.paths.provider)
 
     @cached_property
     def _parser(self) -> ModelPatcher:
-        return _plain_patcher(load_face_parser(self.paths.face_parsing))
+        return _plain_patcher(
+            load_face_parser(_needed(self.paths.face_parsing, "face_parsing_file"))
+        )
 
     @cached_property
     def _vision(self) -> ModelPatcher:
-        return _plain_patcher(load_vision_tower(self.paths.eva_clip))
+        return _plain_patcher(load_vision_tower(_needed(self.paths.eva_clip, "eva_clip_file")))
 
     @cached_property
     def _encoder(self) -> ModelPatcher:
@@ -111,6 +121,15 @@ class Pulid:
         """The models loaded so far; ComfyUI asks when it accounts for memory."""
         stages = [value for value in vars(self).values() if isinstance(value, ModelPatcher)]
         return stages + self.folds.models()
+
+
+def _needed(path: Path | None, widget: str) -> Path:
+    if path is None:
+        raise PulidError(
+            f"Looking at a photo needs PulidLoader's {widget}, but that is set to none. "
+            "Choose auto there, or connect a saved identity instead of the photo."
+        )
+    return path
 
 
 def _casting_patcher(module: nn.Module, offload_device) -> ModelPatcher:
@@ -143,8 +162,3 @@ def _loaded(patchers: list[ModelPatcher]) -> Iterator[None]:
         ]
         for device in {patcher.load_device for patcher in patchers}:
             comfy.model_management.free_memory(1e30, device, others)
-
-
-def _content_hash(image: Tensor) -> str:
-    array = image.detach().cpu().contiguous().numpy()
-    return hashlib.blake2b(array.data, salt=str(array.shape).encode()[:16]).hexdigest()

@@ -83,6 +83,16 @@ def read_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in read_state_dict(path).items()}
 
 
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Read the texts in the header of a .safetensors file.
+
+    Raises:
+        CheckpointError: The file is damaged.
+    """
+    with _open_safetensors(Path(path)) as file:
+        return file.metadata() or {}
+
+
 def load_strict(
     build: Callable[[Any], Module],
     state_dict: Mapping[str, Tensor],

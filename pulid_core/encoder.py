@@ -60,25 +60,25 @@ class PerceiverAttention(nn.Module):
         self.to_kv = ops.Linear(dim, inner_dim * 2, bias=False)
         self.to_out = ops.Linear(inner_dim, dim, bias=False)
 
-    def forward(self, context: Tensor, latents: Tensor) -> Tensor:
-        """context (B, C, dim), latents (B, L, dim) -> (B, L, dim)."""
+    def forward(self, context: Tensor, latents: Tensor, bias: Tensor | None = None) -> Tensor:
+        """context (B, C, dim), latents (B, L, dim), bias of the scores (1, C + L) -> (B, L, dim)."""
         context, latents = self.norm1(context), self.norm2(latents)
         keys, values = self.to_kv(torch.cat((context, latents), dim=1)).chunk(2, dim=-1)
         queries, keys, values = (
             x.unflatten(-1, (self.heads, HEAD_DIM)).transpose(1, 2)  # (B, heads, tokens, 64)
             for x in (self.to_q(latents), keys, values)
         )
-        out = F.scaled_dot_product_attention(queries, keys, values)
+        out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
         return self.to_out(out.transpose(1, 2).flatten(2))
 
 
 class IDFormerLayer(nn.ModuleList):
     """Attention, then feed-forward, each added to the latents."""
 
-    def forward(self, context: Tensor, latents: Tensor) -> Tensor:
-        """context (B, C, dim), latents (B, L, dim) -> (B, L, dim)."""
+    def forward(self, context: Tensor, latents: Tensor, bias: Tensor | None = None) -> Tensor:
+        """context (B, C, dim), latents (B, L, dim), bias of the scores (1, C + L) -> (B, L, dim)."""
         attention, feed_forward = self
-        latents = latents + attention(context, latents)
+        latents = latents + attention(context, latents, bias)
         return latents + feed_forward(latents)
 
 
@@ -130,13 +130,19 @@ class IDFormer(nn.Module):
             self.add_module(f"mapping_{scale}", _mapping(dim, dim, dim, ops))
         self.id_embedding_mapping = _mapping(sizes.condition_dim, dim, dim * sizes.id_tokens, ops)
 
-    def forward(self, condition: Tensor, hidden_states: list[Tensor]) -> Tensor:
+    def forward(
+        self,
+        condition: Tensor,
+        hidden_states: list[Tensor],
+        photo_weights: tuple[float, ...] | None = None,
+    ) -> Tensor:
         """Encode one identity per batch item, each from one or several photos.
 
         Args:
             condition: ArcFace vector (512, raw) and pooled vision vector (768) concatenated,
                 (B, 1280) for one photo or (B, n, 1280) for n photos of one person.
             hidden_states: One (B, n * 577, 1024) per scale.
+            photo_weights: How often each of the n photos counts, above 0; None is once each.
 
         Returns:
             Identity tokens, (B, 32, 2048), in the dtype of `condition`.
@@ -145,12 +151,26 @@ class IDFormer(nn.Module):
         id_tokens = id_tokens.reshape(len(condition), -1, self.sizes.dim)  # (B, n * 5, 1024)
         latents = self.latents.to(condition).expand(len(condition), -1, -1)
         latents = torch.cat((latents, id_tokens), dim=1)
+        bias = None
+        if photo_weights is not None:
+            bias = self._score_bias(photo_weights, hidden_states[0])
         layers_per_scale = self.sizes.layers // self.sizes.scales
         for scale, hidden in enumerate(hidden_states):
             context = torch.cat((id_tokens, self.get_submodule(f"mapping_{scale}")(hidden)), dim=1)
             for layer in self.layers[scale * layers_per_scale :][:layers_per_scale]:
-                latents = layer(context, latents)
+                latents = layer(context, latents, bias)
         return latents[:, : self.sizes.queries] @ self.proj_out.to(condition)
+
+    def _score_bias(self, photo_weights: tuple[float, ...], hidden: Tensor) -> Tensor:
+        """Bias of the scores for the keys (id tokens, vision tokens, queries, id tokens), (1, keys).
+
+        Softmax over a key with the bias log(w) is softmax over w copies of that key.
+        """
+        weights = hidden.new_tensor(photo_weights).log()
+        id_tokens = weights.repeat_interleave(self.sizes.id_tokens)
+        vision_tokens = weights.repeat_interleave(hidden.shape[1] // len(photo_weights))
+        queries = weights.new_zeros(self.sizes.queries)
+        return torch.cat((id_tokens, vision_tokens, queries, id_tokens)).unsqueeze(0)
 
     def unconditional(self, like: Tensor, vision_tokens: int = 577) -> Tensor:
         """Tokens of nobody: the encoding of zeros, which is not zero.

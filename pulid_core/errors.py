@@ -1,9 +1,12 @@
 """Every error this pack raises on purpose.
 
 PulidError
-|-- NoFaceError              no usable face in a photo
+|-- NoFaceError              no face in a photo
+|-- FaceIndexError           fewer faces in a photo than the chosen index asks for
 |-- ReferenceImageError      the photo itself cannot be used (empty, NaN, too small)
 |-- CheckpointError          a model file is missing, damaged, or something else than expected
+|-- IdentityMismatchError    an identity made by another PuLID checkpoint or face model
+|-- IdentityExistsError      an identity would overwrite a file
 |-- UnsupportedModelError    the connected model cannot take a PuLID identity
 |-- MissingDependencyError   a Python package is not installed
 `-- RemoteError              see pulid_core.wavespeed.errors
@@ -36,6 +39,25 @@ class NoFaceError(PulidError):
         super().__init__(f"No face found in image {image_index + 1} of {image_count}: {reason}")
 
 
+class FaceIndexError(PulidError):
+    """A photo shows faces, but fewer than the chosen index asks for.
+
+    Attributes:
+        image_index: Position of the photo in its batch, from 0.
+        face_count: How many faces it shows.
+    """
+
+    def __init__(self, image_index: int, image_count: int, face_index: int, faces: tuple[str, ...]):
+        self.image_index = image_index
+        self.face_count = len(faces)
+        found = "; ".join(faces)
+        super().__init__(
+            f"Face {face_index} was wanted in image {image_index + 1} of {image_count}, but only "
+            f"{len(faces)} face(s) were found, counted from 0: {found}. "
+            f"Choose a face_index from 0 to {len(faces) - 1}."
+        )
+
+
 class CheckpointError(PulidError):
     """A model file that is missing, damaged, or holds another model.
 
@@ -56,6 +78,35 @@ class CheckpointError(PulidError):
         self.missing = missing
         self.unexpected = unexpected
         super().__init__(f"{path}: {reason}")
+
+
+class IdentityMismatchError(PulidError):
+    """Two things that must come from the same PuLID checkpoint or face model do not.
+
+    Attributes:
+        found: What the identity was made with.
+        wanted: What it is to be used with.
+    """
+
+    def __init__(self, found: str, wanted: str, remedy: str):
+        self.found = found
+        self.wanted = wanted
+        super().__init__(f"An identity for {wanted} was wanted, but it is for {found}. {remedy}")
+
+
+class IdentityExistsError(PulidError):
+    """Saving would overwrite a file.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        super().__init__(
+            f"The identity should become the file {path}, but that exists already. "
+            "Choose another name, or allow overwriting."
+        )
 
 
 class UnsupportedModelError(PulidError):

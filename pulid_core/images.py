@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from .errors import ReferenceImageError
@@ -29,6 +32,29 @@ def bchw_to_bhwc(image: Tensor) -> Tensor:
 def photo_to_bchw(photo: Photo) -> Tensor:
     """Turn one photo into float32 (1, 3, H, W) in [0, 1]."""
     return torch.from_numpy(photo).permute(2, 0, 1).unsqueeze(0).float() / 255
+
+
+def content_key(photo: Photo) -> str:
+    """Name a photo by its size and pixels: equal photos have equal keys."""
+    pixels = np.ascontiguousarray(photo)
+    return hashlib.blake2b(pixels.data, salt=str(pixels.shape).encode()[:16]).hexdigest()
+
+
+def photo_from_file(path: str | Path) -> Photo:
+    """Read a picture file as a camera meant it: turned by EXIF, alpha on white, at most 1024 px.
+
+    Raises:
+        ReferenceImageError: It is no picture, or too small.
+    """
+    try:
+        with Image.open(path) as picture:
+            pixels = np.array(ImageOps.exif_transpose(picture).convert("RGBA"))
+    except UnidentifiedImageError as error:
+        raise ReferenceImageError(
+            f"A photo was expected, but {path} is no picture that Pillow can read. "
+            "Use a JPEG, PNG or WebP file."
+        ) from error
+    return photos_from_image(torch.from_numpy(pixels).unsqueeze(0).float() / 255)[0]
 
 
 def photos_from_image(image: Tensor) -> list[Photo]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +18,7 @@ from .errors import CheckpointError
 
 ENCODER_PREFIX = "pulid_encoder."
 ATTENTION_PREFIX = "pulid_ca."
+HASH_BLOCK_BYTES = 2**22
 
 Value = TypeVar("Value")
 
@@ -51,6 +54,24 @@ class PulidFile:
         except KeyError:
             raise stranger from None
         return cls(Path(path), encoder_sizes, attention_sizes)
+
+    @property
+    def name(self) -> str:
+        """Name of the file, for texts."""
+        return self.path.name
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the whole file. Reads it once, which takes seconds, and only when asked."""
+        return self._sha256
+
+    @cached_property
+    def _sha256(self) -> str:
+        digest = hashlib.sha256()
+        with self.path.open("rb") as file:
+            while block := file.read(HASH_BLOCK_BYTES):
+                digest.update(block)
+        return digest.hexdigest()
 
     def load_encoder(self, ops: Any = nn) -> IDFormer:
         """Build the IDFormer with the dtype of the file."""

@@ -26,6 +26,15 @@ OTHER_TOWER_KEYS = ("text.", "logit_scale")
 """What the whole CLIP checkpoint holds besides its vision tower."""
 
 
+def to_input_size(faces: Tensor) -> Tensor:
+    """Bring crops to what the tower sees: (B, 3, H, W) -> (B, 3, 336, 336).
+
+    A bicubic filter, as torchvision's resize, which the reference calls; nearest is 25 dB away.
+    """
+    size = (INPUT_SIZE_PX, INPUT_SIZE_PX)
+    return F.interpolate(faces, size, mode="bicubic", antialias=True)
+
+
 class VisionTower(nn.Module):
     """Reads a masked face: five hidden states and one pooled vector."""
 
@@ -39,16 +48,14 @@ class VisionTower(nn.Module):
         """Encode masked crops.
 
         Args:
-            faces: (B, 3, H, W) in [0, 1]; brought to 336 px with a bicubic filter.
+            faces: (B, 3, H, W) in [0, 1]; brought to 336 px by `to_input_size`.
             on_block: Called before each of the 24 blocks; may raise to stop.
 
         Returns:
             Five hidden states (B, 577, 1024), class token first, without the final norm; and the
             pooled vector (B, 768), L2-normalised.
         """
-        # torchvision's bicubic resize, which the reference calls; nearest is 25 dB away from it.
-        size = (INPUT_SIZE_PX, INPUT_SIZE_PX)
-        faces = F.interpolate(faces, size, mode="bicubic", antialias=True)
+        faces = to_input_size(faces)
         mean = faces.new_tensor(MEAN).view(1, 3, 1, 1)
         std = faces.new_tensor(STD).view(1, 3, 1, 1)
         hooks = [b.register_forward_pre_hook(lambda *_: on_block()) for b in self.trunk.blocks]

@@ -22,7 +22,7 @@ from pulid_pack.tests import comfyui_source, tiny_stage  # noqa: E402
 from pulid_pack.tests.comfyui import ComfyServer  # noqa: E402
 
 CACHE = ROOT / ".dev"
-REAL_COMFYUI = {"comfyui_dir", "server", "matrix_server"}
+REAL_COMFYUI = {"comfyui_dir", "matrix_comfyui_dir", "server", "matrix_server"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -52,6 +52,12 @@ def comfyui_folder(version: str) -> Path:
 def comfyui_dir() -> Path:
     """The newest ComfyUI of the matrix, fit for the tiny stage."""
     return comfyui_folder(comfyui_source.NEWEST)
+
+
+@pytest.fixture(params=comfyui_source.VERSIONS)
+def matrix_comfyui_dir(request) -> Path:
+    """Each ComfyUI of the matrix in turn, as a folder."""
+    return comfyui_folder(request.param)
 
 
 @contextmanager

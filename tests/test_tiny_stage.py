@@ -160,3 +160,11 @@ def test_a_finished_file_is_kept_and_an_unfinished_one_is_not_taken_for_it(tmp_p
     writers |= {"b.bin": lambda path: path.write_bytes(b"whole")}
     tiny_stage.make_stage(tmp_path, written.append)
     assert written == ["b.bin"]
+
+
+def test_what_an_older_version_wrote_is_written_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(tiny_stage, "FILES", {"a.bin": lambda path: path.write_bytes(b"new")})
+    (tmp_path / "a.bin").write_bytes(b"old")
+    (tmp_path / "tiny-stage-version").write_text("an older one")
+    tiny_stage.make_stage(tmp_path)
+    assert (tmp_path / "a.bin").read_bytes() == b"new"

@@ -1,25 +1,32 @@
 """Bad input: one clear error each, and the next prompt runs."""
 
+import os
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from comfy.portrait_graph import portrait
 from PIL import Image
+from pulid_pack.tests.comfyui import ROOT, ComfyServer
+from pulid_pack.tests.real_comfyui.portrait_graph import portrait
 from safetensors.torch import load_file, save_file
 
 pytestmark = pytest.mark.comfy
 
 
 @pytest.fixture(scope="module")
-def bad_files(stage_copy):
-    """Model files that are not what their names promise, beside the good ones."""
+def models(stage, tmp_path_factory):
+    """The stage's files, and beside them files that are not what their names promise."""
+    stage_copy = tmp_path_factory.mktemp("bad") / "models"
+    shutil.copytree(stage, stage_copy, copy_function=os.link)
     pulid = stage_copy / "pulid"
     good = pulid / "pulid_flux_v0.9.1.safetensors"
     with good.open("rb") as file:
         (pulid / "cut.safetensors").write_bytes(file.read(2_000_000))
     save_file({"id_adapter.mapping_0.0.weight": torch.zeros(2)}, pulid / "sdxl.safetensors")
     torch.save({"weight": print}, stage_copy / "facexlib" / "code.pth")
-    models = stage_copy / "diffusion_models"
+    flux_folder = stage_copy / "diffusion_models"
     save_file(
         {
             "head.modulation": torch.zeros(1, 2, 128),
@@ -28,29 +35,38 @@ def bad_files(stage_copy):
             "patch_embedding.weight": torch.zeros(128, 16, 1, 2, 2),
             "text_embedding.0.weight": torch.zeros(128, 4096),
         },
-        models / "wan.safetensors",
+        flux_folder / "wan.safetensors",
     )
-    flux = load_file(models / "flux1-dev.safetensors")
+    flux = load_file(flux_folder / "flux1-dev.safetensors")
     shallow = ("double_blocks.0.", "double_blocks.1.", "single_blocks.0.")
     kept = {k: v for k, v in flux.items() if "_blocks." not in k or k.startswith(shallow)}
-    save_file(kept, models / "shallow.safetensors")
+    save_file(kept, flux_folder / "shallow.safetensors")
+    return stage_copy
 
 
 @pytest.fixture(scope="module")
-def bad_server(server, photo, bad_files, tmp_path_factory):
-    """The newest ComfyUI with the odd files and pictures in place."""
-    server.upload_image(photo)
-    folder = tmp_path_factory.mktemp("pictures")
+def bad_server(comfyui_dir, models, demo_photo, tmp_path_factory):
+    """The newest ComfyUI with the odd files, pictures and nodes in place."""
+    packs = (ROOT, Path(__file__).with_name("pack_of_test_nodes"))
+    base = tmp_path_factory.mktemp("bad_input")
+    with ComfyServer(comfyui_dir, base, models, packs=packs, cpu=True) as server:
+        for picture in pictures(demo_photo, tmp_path_factory.mktemp("pictures")):
+            server.upload_image(picture)
+        yield server
+
+
+def pictures(photo, folder):
+    """The good photo, and some that nobody should upload."""
     noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
-    pictures = {
+    bad = {
         "no_face.png": Image.fromarray(noise),
         "one_pixel.png": Image.new("RGB", (1, 1)),
-        "huge.png": Image.open(photo).convert("RGB").resize((12_000, 12_000)),
+        "huge.png": Image.new("RGB", (12_000, 6_000), "gray"),
     }
-    for name, picture in pictures.items():
+    bad["huge.png"].paste(Image.open(photo).convert("RGB").resize((6_000, 6_000)))
+    for name, picture in bad.items():
         picture.save(folder / name, compress_level=1)
-        server.upload_image(folder / name)
-    return server
+    return [photo, *(folder / name for name in bad)]
 
 
 def odd_image(kind: str) -> dict:
@@ -79,14 +95,15 @@ def odd_image(kind: str) -> dict:
     ids=str,
 )
 def test_one_clear_error_and_the_next_prompt_runs(bad_server, changes, texts):
-    bad_server.free()  # a set-up that was cached would not read its files again
     run = bad_server.run(portrait(odd_image("gray"), **changes))
     assert run.error is not None
     told = run.error.message + str(run.node_errors)
     for text in texts:
         assert text in told
     assert told.count("Traceback") == 0
-    assert bad_server.run(portrait()).error is None
+    good = bad_server.run(portrait(sampler={"seed": len(str(changes))}))
+    assert good.error is None
+    assert "sampler" in good.executed_nodes
 
 
 @pytest.mark.parametrize("changes", [{"odd": {"kind": "gray"}}, {"odd": {"kind": "rgba"}}], ids=str)
@@ -96,13 +113,13 @@ def test_gray_and_rgba_photos_work(bad_server, changes):
 
 
 def test_a_huge_photo_works(bad_server):
-    """12,000 pixels a side: the face is found in the photo reduced to 1024."""
+    """12,000 pixels wide: the face is found in the photo reduced to 1024."""
     assert bad_server.run(portrait(photo={"image": "huge.png"})).error is None
 
 
-def test_missing_files_are_told_at_queue_time(bad_server, stage_copy):
+def test_missing_files_are_told_at_queue_time(bad_server, models):
     """Before anything runs: the folder, and where to get the file."""
-    parser = stage_copy / "facexlib/parsing_bisenet.pth"
+    parser = models / "facexlib/parsing_bisenet.pth"
     hidden = parser.rename(parser.with_suffix(".hidden"))
     try:
         run = bad_server.run(portrait())

@@ -1,0 +1,375 @@
+"""Nodes that encode, save, load, blend and compare identities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from comfy_api.latest import io, ui
+
+from ..pulid_core.errors import IdentityExistsError, PulidError
+from ..pulid_core.faces import FACE_ORDERS
+from ..pulid_core.fusion import FUSIONS
+from ..pulid_core.identity import Identity, blend_identities, provenance_text
+from ..pulid_core.identity_file import SUFFIX, load_identity, save_identity
+from ..pulid_core.images import Photo, bchw_to_bhwc, photo_to_bchw, photos_from_image
+from ..pulid_core.portrait import DEFAULT_SETTINGS, EncodeSettings, choose_portraits
+from ..pulid_core.report import report_text
+from ..pulid_core.similarity import (
+    annotate,
+    compare,
+    mean_direction,
+    mean_similarity,
+    similarity_text,
+)
+from .loader import PulidSocket
+from .model_files import find_identity, identity_choices, identity_folder
+from .pulid_models import Pulid
+from .sockets import IdentitySocket, require_identity, require_pulid
+
+CATEGORY = "PuLID FLUX/identity"
+
+SKIP, ERROR, NUMBER, OVERWRITE = "skip", "error", "number", "overwrite"
+
+
+class PulidEncodeIdentity(io.ComfyNode):
+    """Turns photos of one person into an identity."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="PulidEncodeIdentity",
+            display_name="Encode PuLID Identity",
+            category=CATEGORY,
+            description="Turns one or several photos of one person into an identity, and shows "
+            "which face was taken and what the encoder saw of it.",
+            search_aliases=["pulid", "face", "face id", "face embedding", "identity", "person"],
+            inputs=[
+                PulidSocket.Input("pulid", tooltip="From PulidLoader."),
+                io.Image.Input("image", tooltip="One photo, or a batch of photos of one person."),
+                io.Combo.Input(
+                    "face_order",
+                    options=list(FACE_ORDERS),
+                    default=DEFAULT_SETTINGS.face_order,
+                    tooltip="In which order face_index counts the faces of each photo. center: "
+                    "nearest to the middle of the photo first.",
+                ),
+                io.Int.Input(
+                    "face_index",
+                    default=DEFAULT_SETTINGS.face_index,
+                    min=0,
+                    max=99,
+                    tooltip="Which face of each photo, in that order. 0 is the first, 1 the second.",
+                ),
+                io.Combo.Input(
+                    "fusion",
+                    options=list(FUSIONS),
+                    default=DEFAULT_SETTINGS.fusion,
+                    tooltip="How several photos become one person. concat: the picture looks at "
+                    "each photo where it helps. mean: the average of the photos. native: PuLID's "
+                    "encoder looks at all photos at once. One photo: all the same.",
+                ),
+                io.String.Input(
+                    "photo_weights",
+                    default="",
+                    tooltip="How often each photo counts, separated by commas, for example "
+                    "1, 1, 0.5. 0 leaves a photo out; 2 is as if it were given twice (concat "
+                    "rounds to quarters of the largest). With mean, a negative weight goes away "
+                    "from a photo. Empty: once each.",
+                ),
+                io.Combo.Input(
+                    "on_missing_face",
+                    options=[ERROR, SKIP],
+                    default=ERROR,
+                    tooltip="What happens with a photo that lacks the face. error: the node stops "
+                    "and names the photo. skip: the photo is left out, and the report says so.",
+                ),
+            ],
+            outputs=[
+                IdentitySocket.Output(display_name="identity", tooltip="For PulidApplyFlux."),
+                io.Image.Output(
+                    display_name="face_crops",
+                    tooltip="One picture per photo: the aligned face, and beside it exactly what "
+                    "the vision encoder sees, 336 px, gray, background white.",
+                ),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="Faces found on each photo, which was taken, and warnings.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        pulid: Any,
+        image: torch.Tensor,
+        face_order: str,
+        face_index: int,
+        fusion: str,
+        photo_weights: str,
+        on_missing_face: str,
+    ) -> io.NodeOutput:
+        """Encode, or recall what was encoded before."""
+        settings = EncodeSettings(
+            face_order, face_index, fusion, _parse_weights(photo_weights), on_missing_face == SKIP
+        )
+        identity = require_pulid(pulid, cls).encode(image, settings)
+        return io.NodeOutput(
+            identity,
+            identity.crops,
+            report_text(identity.photos),
+            ui=ui.PreviewImage(identity.crops, cls=cls),
+        )
+
+
+class PulidSaveIdentity(io.ComfyNode):
+    """Writes an identity to a small file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="PulidSaveIdentity",
+            display_name="Save PuLID Identity",
+            category=CATEGORY,
+            description="Saves an identity as a .safetensors file of about 260 KB in "
+            "output/pulid_identities. It is a likeness of a person: share it like a photo of them.",
+            search_aliases=["pulid", "save face", "save face embedding"],
+            is_output_node=True,
+            inputs=[
+                IdentitySocket.Input("identity", tooltip="The person to save."),
+                io.String.Input(
+                    "name",
+                    default="person",
+                    tooltip="Name of the file, without .safetensors; may name a folder: "
+                    "family/ann.",
+                ),
+                io.Combo.Input(
+                    "if_exists",
+                    options=[NUMBER, ERROR, OVERWRITE],
+                    default=NUMBER,
+                    tooltip="What happens when a file has this name. number: the new one is "
+                    "called name_2, name_3 and so on. error: the node stops. overwrite: the old "
+                    "file is replaced.",
+                ),
+                io.Boolean.Input(
+                    "thumbnail",
+                    default=True,
+                    tooltip="Keep a gray picture of each face, 112 px, in the file, so that it can "
+                    "be recognised when loaded. Off: only numbers.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(
+                    display_name="identity_file", tooltip="Path of the file that was written."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, identity: Any, name: str, if_exists: str, thumbnail: bool) -> io.NodeOutput:
+        """Write the file, under a free name unless asked otherwise."""
+        identity = require_identity(identity, cls)
+        path, number = _saving_path(name), 1
+        while True:
+            numbered = path if number == 1 else path.with_stem(f"{path.stem}_{number}")
+            try:
+                saved = save_identity(
+                    identity,
+                    numbered,
+                    with_thumbnails=thumbnail,
+                    overwrite=if_exists == OVERWRITE,
+                )
+            except IdentityExistsError:
+                if if_exists == ERROR:
+                    raise
+                number += 1
+            else:
+                return io.NodeOutput(str(saved), ui=ui.PreviewText(str(saved)))
+
+
+class PulidLoadIdentity(io.ComfyNode):
+    """Reads an identity from a file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="PulidLoadIdentity",
+            display_name="Load PuLID Identity",
+            category=CATEGORY,
+            description="Loads a saved identity. Needs neither InsightFace nor EVA-CLIP.",
+            search_aliases=["pulid", "load face", "load face embedding"],
+            inputs=[
+                io.Combo.Input(
+                    "identity_file",
+                    options=identity_choices(),
+                    tooltip="A file in output/pulid_identities or models/pulid_identities.",
+                ),
+            ],
+            outputs=[
+                IdentitySocket.Output(
+                    display_name="identity",
+                    tooltip="For PulidApplyFlux with the PuLID file that made it.",
+                ),
+                io.String.Output(display_name="report", tooltip="Where the identity comes from."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, identity_file: str | None = None) -> bool | str:
+        """Say at queue time that a file is missing, and where it belongs."""
+        if identity_file is None:
+            return True
+        try:
+            find_identity(identity_file)
+        except PulidError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, identity_file: str) -> Any:
+        """Load again when the file was replaced."""
+        stat = find_identity(identity_file).stat()
+        return stat.st_mtime_ns, stat.st_size
+
+    @classmethod
+    def execute(cls, identity_file: str) -> io.NodeOutput:
+        """Read and check the file."""
+        identity = load_identity(find_identity(identity_file))
+        preview = ui.PreviewImage(identity.crops, cls=cls) if len(identity.crops) else None
+        return io.NodeOutput(identity, provenance_text(identity), ui=preview)
+
+
+class PulidBlendIdentities(io.ComfyNode):
+    """Mixes two people into one."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="PulidBlendIdentities",
+            display_name="Blend PuLID Identities",
+            category=CATEGORY,
+            description="Mixes two people into one person who resembles both.",
+            search_aliases=["pulid", "mix faces", "morph", "face blend"],
+            inputs=[
+                IdentitySocket.Input("identity_a", tooltip="What ratio 0 gives."),
+                IdentitySocket.Input("identity_b", tooltip="What ratio 1 gives."),
+                io.Float.Input(
+                    "ratio",
+                    default=0.5,
+                    min=-1.0,
+                    max=2.0,
+                    step=0.05,
+                    tooltip="Share of identity_b. 0 is only identity_a, 1 only identity_b; below 0 "
+                    "goes away from identity_b, above 1 away from identity_a.",
+                ),
+            ],
+            outputs=[IdentitySocket.Output(display_name="identity", tooltip="The mixed person.")],
+        )
+
+    @classmethod
+    def execute(cls, identity_a: Any, identity_b: Any, ratio: float) -> io.NodeOutput:
+        """Blend the tokens."""
+        first, second = require_identity(identity_a, cls), require_identity(identity_b, cls)
+        return io.NodeOutput(blend_identities(first, second, ratio).rounded())
+
+
+class PulidFaceSimilarity(io.ComfyNode):
+    """Says how much the faces of a picture resemble a person."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return io.Schema(
+            node_id="PulidFaceSimilarity",
+            display_name="PuLID Face Similarity",
+            category=CATEGORY,
+            description="Compares faces by ArcFace, for tuning weight and start_at only: the same "
+            "encoder conditions the picture, so the number proves nothing about likeness. "
+            "The licence of antelopev2 allows non-commercial use only.",
+            search_aliases=["pulid", "face distance", "likeness", "arcface", "compare faces"],
+            inputs=[
+                PulidSocket.Input(
+                    "pulid", tooltip="From PulidLoader; only its face model is used."
+                ),
+                io.Image.Input(
+                    "image",
+                    tooltip="Pictures to judge. Of each the face that resembles the person most "
+                    "counts.",
+                ),
+                io.MultiType.Input(
+                    "reference",
+                    types=[io.Image, IdentitySocket],
+                    tooltip="The person: photos, whose largest faces are taken, or an identity.",
+                ),
+            ],
+            outputs=[
+                io.Float.Output(
+                    display_name="similarity",
+                    tooltip="Cosine of the ArcFace vectors, best face, mean over the images: 1 is "
+                    "the same photo, 0 a stranger or no face. The same encoder conditions the "
+                    "image: use it to tune weight and start_at, not for claims. antelopev2 is "
+                    "non-commercial.",
+                ),
+                io.String.Output(display_name="report", tooltip="All faces of each image."),
+                io.Image.Output(
+                    display_name="preview",
+                    tooltip="The images with boxes and cosines; the best face is green.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, pulid: Any, image: torch.Tensor, reference: Any) -> io.NodeOutput:
+        """Compare; the same picture is searched for faces once."""
+        pulid = require_pulid(pulid, cls)
+        person = mean_direction(_arcface_embeddings(pulid, reference))
+        photos = photos_from_image(image)
+        comparisons = [compare(photo, person, pulid.faces) for photo in photos]
+        preview = _image_from_photos(
+            [annotate(photo, found) for photo, found in zip(photos, comparisons, strict=True)]
+        )
+        return io.NodeOutput(
+            mean_similarity(comparisons),
+            similarity_text(comparisons),
+            preview,
+            ui=ui.PreviewImage(preview, cls=cls),
+        )
+
+
+def _arcface_embeddings(pulid: Pulid, reference: Any) -> torch.Tensor:
+    if isinstance(reference, Identity):
+        reference.require_face_model(pulid.faces.name)
+        return reference.arcface_embeddings
+    portraits, _ = choose_portraits(photos_from_image(reference), pulid.faces, DEFAULT_SETTINGS)
+    return torch.stack([portrait.embedding for portrait in portraits])
+
+
+def _image_from_photos(photos: list[Photo]) -> torch.Tensor:
+    return bchw_to_bhwc(torch.cat([photo_to_bchw(photo) for photo in photos]))
+
+
+def _parse_weights(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.replace(";", ",").split(",") if part.strip())
+    except ValueError as error:
+        raise PulidError(
+            f"photo_weights should be numbers separated by commas, but are {text!r}. "
+            "Write for example 1, 1, 0.5, or leave it empty."
+        ) from error
+
+
+def _saving_path(name: str) -> Path:
+    folder = identity_folder().resolve()
+    path = (folder / (name.strip().removesuffix(SUFFIX) + SUFFIX)).resolve()
+    if path.stem == "" or path.name == SUFFIX or folder not in path.parents:
+        raise PulidError(
+            f"An identity is saved below {folder}, but the name is {name!r}. "
+            "Choose a plain name, or folder/name."
+        )
+    return path

@@ -1,0 +1,45 @@
+"""The sockets that only our nodes speak, and the refusal of strangers on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..pulid_core.errors import PulidError
+from ..pulid_core.identity import Identity
+from .pulid_models import Pulid
+
+IdentitySocket = io.Custom("PULID_IDENTITY")
+
+
+def require_pulid(value: Any, node: type[io.ComfyNode]) -> Pulid:
+    """Return what a PULID socket carries.
+
+    Raises:
+        PulidError: It comes from another pack.
+    """
+    if not isinstance(value, Pulid):
+        raise PulidError(
+            f"{_name(node)} needs the output of PulidLoader as pulid, but got "
+            f"{type(value).__name__}. Other packs use the same socket name; connect our loader."
+        )
+    return value
+
+
+def require_identity(value: Any, node: type[io.ComfyNode]) -> Identity:
+    """Return what a PULID_IDENTITY socket carries.
+
+    Raises:
+        PulidError: It comes from another pack.
+    """
+    if not isinstance(value, Identity):
+        raise PulidError(
+            f"{_name(node)} needs an identity of PuLID for FLUX, but got {type(value).__name__}. "
+            "Connect PulidEncodeIdentity or PulidLoadIdentity."
+        )
+    return value
+
+
+def _name(node: type[io.ComfyNode]) -> str:
+    return node.GET_SCHEMA().node_id

@@ -1,0 +1,473 @@
+"""WaveSpeedAI's hosted FLUX-PuLID as nodes: thin shells over pulid_core.wavespeed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from threading import Event
+from typing import TypeVar
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+from comfy_execution.utils import get_executing_context
+from server import PromptServer
+
+from ..pulid_core.wavespeed import (
+    Batch,
+    Progress,
+    Request,
+    WavespeedClient,
+    check_size,
+    parse_size,
+)
+from ..pulid_core.wavespeed.errors import RemoteCancelled, RemoteInputError
+
+log = logging.getLogger(__name__)
+
+CATEGORY = "PuLID FLUX/remote"
+STATE_FOLDER = "wavespeed_flux_pulid"  # in ComfyUI's user folder; not reachable over HTTP
+PRICE_BADGE = (
+    """{"type": "usd", "usd": 0.02 * widgets.num_images, "format": {"approximate": true}}"""
+)
+
+WATCH_S = 0.25
+"""How often a waiting node looks whether it was interrupted."""
+FAREWELL_S = 0.4
+"""How long an interrupted node waits to learn what is already being generated."""
+
+Result = TypeVar("Result")
+Work = Callable[[Callable[[Progress], None], Callable[[], bool]], Result]
+
+# Not asyncio's own threads: ComfyUI waits for those when a prompt ends, and with them for us.
+_threads = ThreadPoolExecutor(16, thread_name_prefix="wavespeed-node")
+
+
+@lru_cache(maxsize=1)
+def open_client() -> WavespeedClient:
+    """The client of this ComfyUI: one journal, one set of results, one pace for all nodes."""
+    return WavespeedClient(Path(folder_paths.get_system_user_directory(STATE_FOLDER)))
+
+
+async def supervise(work: Work[Result]) -> Result:
+    """Run work in a thread, showing its progress, until it ends or the user interrupts.
+
+    The loop stays free for other nodes, and the work goes on while a local sampler blocks it.
+    """
+    stop = Event()
+    shown: list[Progress] = []
+    display = _Display()
+    future = asyncio.get_running_loop().run_in_executor(_threads, work, shown.append, stop.is_set)
+    # After an interruption nobody asks for the result any more.
+    future.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    try:
+        while not future.done():
+            await asyncio.wait({future}, timeout=WATCH_S)
+            if comfy.model_management.processing_interrupted():
+                stop.set()
+                await asyncio.wait({future}, timeout=FAREWELL_S)
+                display.say_goodbye(future)
+                raise comfy.model_management.InterruptProcessingException
+            if shown:
+                display.show(shown[-1])
+                shown.clear()
+        return future.result()
+    finally:
+        stop.set()
+
+
+class _Display:
+    """Progress bar and text of the node that is being executed."""
+
+    def __init__(self):
+        context = get_executing_context()
+        self._node_id = context.node_id if context else None
+        self._bar: comfy.utils.ProgressBar | None = None
+        self._text = ""
+
+    def show(self, progress: Progress) -> None:
+        """Show how far the run is."""
+        bar = self._bar or comfy.utils.ProgressBar(progress.total, self._node_id)
+        bar.update_absolute(progress.done, progress.total)
+        self._bar = bar
+        self._say(progress.text)
+
+    def say_goodbye(self, future: asyncio.Future) -> None:
+        """Say what an interrupted run leaves behind."""
+        error = future.exception() if future.done() else None
+        if isinstance(error, RemoteCancelled):
+            log.info("%s", error)
+            self._say(str(error))
+
+    def _say(self, text: str) -> None:
+        server = getattr(PromptServer, "instance", None)
+        if server and self._node_id and text != self._text:
+            server.send_progress_text(text, self._node_id)
+            self._text = text
+
+
+def _photos(image: torch.Tensor | None, batch_mode: str) -> list[np.ndarray]:
+    """(B, H, W, C) in [0, 1] as arrays, one per prediction."""
+    if image is None:
+        raise RemoteInputError("Connect a reference image, or enter a prediction_id.")
+    chosen = image[:1] if batch_mode == "first_only" else image
+    return [photo.float().cpu().numpy() for photo in chosen]
+
+
+def _prompts(text: str, per_line: bool) -> list[str]:
+    lines = text.splitlines() if per_line else [text]
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _ids(text: str) -> list[str]:
+    return text.replace(",", " ").split()
+
+
+def _output(batch: Batch) -> io.NodeOutput:
+    """The outputs of a run: pictures of one size, what is known about them, their ids."""
+    height, width = batch.images[0].shape[:2]
+    pictures = [torch.from_numpy(np.ascontiguousarray(image))[None] for image in batch.images]
+    same = [
+        picture
+        if picture.shape[1:3] == (height, width)
+        else comfy.utils.common_upscale(
+            picture.movedim(-1, 1), width, height, "lanczos", "disabled"
+        ).movedim(1, -1)
+        for picture in pictures
+    ]
+    report = {"images": batch.metadata, "failures": batch.failures}
+    return io.NodeOutput(
+        torch.cat(same),  # (N, H, W, 3)
+        json.dumps(report, indent=2, ensure_ascii=False),
+        "\n".join(batch.prediction_ids),
+    )
+
+
+class WavespeedFluxPulidRemote(io.ComfyNode):
+    """Portraits by WaveSpeedAI's hosted FLUX-PuLID."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs, outputs and what the user should know before pressing Run."""
+        return io.Schema(
+            node_id="WavespeedFluxPulidRemote",
+            display_name="WaveSpeed FLUX PuLID (remote)",
+            category=CATEGORY,
+            search_aliases=["wavespeed", "pulid", "face", "identity", "portrait", "cloud"],
+            description=(
+                "Generates portraits of the person in a photo with WaveSpeedAI's hosted FLUX-PuLID, "
+                "for about $0.02 per image. The photo is sent to WaveSpeedAI and kept there for up "
+                "to 7 days under a public but unguessable address: use it with the consent of the "
+                "person shown. The key comes from WAVESPEED_API_KEY, or from the file api_key in "
+                f"ComfyUI's user folder under __{STATE_FOLDER}; never from the workflow."
+            ),
+            inputs=[*_main_inputs(), *_batch_inputs(), *_limit_inputs(), *_expert_inputs()],
+            outputs=[
+                io.Image.Output(
+                    "images", tooltip="The portraits: photo by photo, then prompt, then seed."
+                ),
+                io.String.Output(
+                    "metadata", tooltip="JSON: per image the service's answer, seed and warnings."
+                ),
+                io.String.Output(
+                    "prediction_ids",
+                    tooltip="One id per line. With prediction_id they are fetched again for free.",
+                ),
+            ],
+            price_badge=io.PriceBadge(
+                expr=PRICE_BADGE, depends_on=io.PriceBadgeDepends(widgets=["num_images"])
+            ),
+        )
+
+    @classmethod
+    def validate_inputs(
+        cls,
+        prompt: str | None = None,
+        size: str | None = None,
+        prediction_id: str | None = "",
+    ) -> bool | str:
+        """Refuse at queue time what can be refused; a linked input is None and waits."""
+        if prompt is not None and not prompt.strip() and prediction_id == "":
+            return "The prompt must not be blank."
+        try:
+            if size is not None:
+                parse_size(size)
+        except RemoteInputError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(
+        cls,
+        seed: int | None = None,
+        force_rerun: bool | None = False,
+        prediction_id: str | None = "",
+        **_: object,
+    ) -> float:
+        """Always run with a drawn seed or by force; otherwise ComfyUI's cache may answer."""
+        return float("nan") if not prediction_id and (seed == -1 or force_rerun) else 0.0
+
+    @classmethod
+    async def execute(
+        cls,
+        prompt: str,
+        size: str,
+        guidance_scale: float,
+        seed: int,
+        output_format: str,
+        image: torch.Tensor | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        num_images: int = 1,
+        batch_mode: str = "each",
+        prompt_per_line: bool = False,
+        max_cost_usd: float = 0.5,
+        max_wait_s: int = 600,
+        max_parallel: int = 2,
+        on_partial_failure: str = "raise",
+        force_rerun: bool = False,
+        enable_base64_output: bool = False,
+        enable_sync_mode: bool = False,
+        prediction_id: str = "",
+    ) -> io.NodeOutput:
+        """Generate, or fetch by id, and return the pictures as one batch."""
+        client = open_client()
+        if ids := _ids(prediction_id):
+            return _output(
+                await supervise(
+                    lambda progress, cancelled: client.collect(
+                        ids, max_wait_s=max_wait_s, progress=progress, cancelled=cancelled
+                    )
+                )
+            )
+        sides = parse_size(size)
+        if width is not None and height is not None:
+            sides = check_size(width, height)
+        request = Request(
+            photos=_photos(image, batch_mode),
+            prompts=_prompts(prompt, prompt_per_line),
+            width=sides[0],
+            height=sides[1],
+            guidance_scale=guidance_scale,
+            seed=seed,
+            output_format=output_format,
+            num_images=num_images,
+            base64_output=enable_base64_output,
+            sync_mode=enable_sync_mode,
+            max_cost_usd=max_cost_usd,
+            max_wait_s=max_wait_s,
+            max_parallel=max_parallel,
+            on_partial_failure=on_partial_failure,  # pyright: ignore[reportArgumentType]
+            force_rerun=force_rerun,
+        )
+        return _output(
+            await supervise(
+                lambda progress, cancelled: client.run(
+                    request, progress=progress, cancelled=cancelled
+                )
+            )
+        )
+
+
+def _main_inputs() -> list[io.Input]:
+    """What the service is asked for."""
+    return [
+        io.Image.Input(
+            "image",
+            optional=True,
+            tooltip="Photo of the person, face clear and well lit. Not needed with prediction_id.",
+        ),
+        io.String.Input("prompt", multiline=True, tooltip="What the portrait shows."),
+        io.String.Input(
+            "size", default="1024*1024", tooltip="Width*height in pixels, 256 to 1536 each."
+        ),
+        io.Float.Input(
+            "guidance_scale",
+            default=3.5,
+            min=0.0,
+            max=20.0,
+            step=0.1,
+            tooltip="How closely the prompt is followed. 3 to 4 looks natural; 0 ignores it.",
+        ),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=-1,
+            max=2147483647,
+            control_after_generate=True,
+            tooltip="The same seed gives the same image, without a second charge. "
+            "-1 draws a new one at every run, so that every run is billed.",
+        ),
+        io.Combo.Input(
+            "output_format",
+            options=["png", "jpeg", "webp"],
+            default="png",
+            tooltip="How the service encodes the image. png loses nothing; the price is the same.",
+        ),
+    ]
+
+
+def _batch_inputs() -> list[io.Input]:
+    """How many images one run gives."""
+    return [
+        io.Int.Input(
+            "width",
+            optional=True,
+            force_input=True,
+            min=256,
+            max=1536,
+            tooltip="Width in pixels; overrides size when height is linked too.",
+        ),
+        io.Int.Input(
+            "height",
+            optional=True,
+            force_input=True,
+            min=256,
+            max=1536,
+            tooltip="Height in pixels; overrides size when width is linked too.",
+        ),
+        io.Int.Input(
+            "num_images",
+            optional=True,
+            default=1,
+            min=1,
+            max=16,
+            tooltip="Images per photo and prompt, with seeds counting up. Each is billed.",
+        ),
+        io.Combo.Input(
+            "batch_mode",
+            optional=True,
+            options=["each", "first_only"],
+            default="each",
+            tooltip="each: every photo of a batch gives its own images; a batch is not several "
+            "views of one person here. first_only: only the first photo is used.",
+        ),
+        io.Boolean.Input(
+            "prompt_per_line",
+            optional=True,
+            default=False,
+            tooltip="On: every line of the prompt is a prompt of its own.",
+        ),
+    ]
+
+
+def _limit_inputs() -> list[io.Input]:
+    """What a run may cost and how long it may take."""
+    return [
+        io.Float.Input(
+            "max_cost_usd",
+            optional=True,
+            default=0.5,
+            min=0.0,
+            max=100.0,
+            step=0.01,
+            tooltip="A run whose new images would cost more is refused before anything is sent.",
+        ),
+        io.Int.Input(
+            "max_wait_s",
+            optional=True,
+            default=600,
+            min=30,
+            max=3600,
+            advanced=True,
+            tooltip="Longest wait for one image in seconds. A later run collects it.",
+        ),
+        io.Int.Input(
+            "max_parallel",
+            optional=True,
+            default=2,
+            min=1,
+            max=16,
+            advanced=True,
+            tooltip="Images at once. New accounts may run 2.",
+        ),
+    ]
+
+
+def _expert_inputs() -> list[io.Input]:
+    """What most users never touch."""
+    return [
+        io.Combo.Input(
+            "on_partial_failure",
+            optional=True,
+            options=["raise", "keep_successful"],
+            default="raise",
+            advanced=True,
+            tooltip="raise: an error when one image fails; the others are saved and free at the "
+            "next run. keep_successful: go on with those there are.",
+        ),
+        io.Boolean.Input(
+            "force_rerun",
+            optional=True,
+            default=False,
+            advanced=True,
+            tooltip="On: pay again for images that were delivered before.",
+        ),
+        io.Boolean.Input(
+            "enable_base64_output",
+            optional=True,
+            default=False,
+            advanced=True,
+            tooltip="On: the image comes inside the answer. For networks that block the file host.",
+        ),
+        io.Boolean.Input(
+            "enable_sync_mode",
+            optional=True,
+            default=False,
+            advanced=True,
+            tooltip="On: one long request per image, one at a time. Off is more robust.",
+        ),
+        io.String.Input(
+            "prediction_id",
+            optional=True,
+            default="",
+            advanced=True,
+            tooltip="Ids of earlier predictions: they are fetched, nothing is generated or billed.",
+        ),
+    ]
+
+
+class WavespeedAccount(io.ComfyNode):
+    """Whether the key works, and what the account can pay."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """No inputs; one line of text."""
+        return io.Schema(
+            node_id="WavespeedAccount",
+            display_name="WaveSpeed account",
+            category=CATEGORY,
+            search_aliases=["wavespeed", "balance", "price", "key"],
+            description="Shows whether a WaveSpeed key is found, the balance and the price of one "
+            "image. Costs nothing and never shows the key.",
+            inputs=[],
+            outputs=[io.String.Output("report", tooltip="Key found, balance and price.")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls) -> float:
+        """A balance changes: always ask."""
+        return float("nan")
+
+    @classmethod
+    async def execute(cls) -> io.NodeOutput:
+        """Ask the service."""
+        client = open_client()
+        account = await supervise(lambda _, cancelled: client.account(cancelled))
+        price = f"One image costs ${account.price_usd:.3f}"
+        price += "." if account.quoted else " by the model's page."
+        if account.balance_usd is None:
+            key_file = client.state_dir / "api_key"
+            report = f"No key found: set WAVESPEED_API_KEY, or put it into {key_file}. {price}"
+        else:
+            report = f"Key found. Balance ${account.balance_usd:.2f}. {price}"
+        return io.NodeOutput(report, ui=ui.PreviewText(report))

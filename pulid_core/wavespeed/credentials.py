@@ -1,0 +1,105 @@
+"""The API key: where it is found, how it is sent, and how it stays out of every text."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from requests import PreparedRequest
+from requests.auth import AuthBase
+
+from .errors import RemoteAuthError
+
+log = logging.getLogger(__name__)
+
+KEY_VARIABLE = "WAVESPEED_API_KEY"
+KEY_FILE = "api_key"
+
+_MESSAGE_LENGTH = 300
+_BEARER = re.compile(r"(?i)bearer\s+\S+")
+_QUERY = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>]*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+
+
+class ApiKey(AuthBase):
+    """A key that signs requests and shows itself nowhere else.
+
+    As an auth object it takes precedence over ~/.netrc, which a header would not.
+    """
+
+    def __init__(self, value: str):
+        value = value.strip().strip("\"'").strip()
+        value = re.sub(r"(?i)^bearer\s+", "", value).strip()
+        if not value or not all("!" <= character <= "~" for character in value):
+            raise RemoteAuthError(
+                "The WaveSpeed API key is empty or holds spaces, control or non-ASCII characters. "
+                "Copy it again from wavespeed.ai/accesskey."
+            )
+        self._value = value
+
+    def __call__(self, r: PreparedRequest) -> PreparedRequest:
+        """Sign a request."""
+        r.headers["Authorization"] = f"Bearer {self._value}"
+        return r
+
+    def __repr__(self) -> str:
+        return "ApiKey(hidden)"
+
+    def __reduce__(self) -> str:
+        raise TypeError("An API key is not pickled.")
+
+    def to_bytes(self) -> bytes:
+        """The key, for keyed hashes only."""
+        return self._value.encode("ascii")
+
+    def hide(self, text: str) -> str:
+        """The text with the key taken out."""
+        return text.replace(self._value, "[key]")
+
+
+class NoAuth(AuthBase):
+    """Sends nothing, and keeps ~/.netrc from sending something."""
+
+    def __call__(self, r: PreparedRequest) -> PreparedRequest:
+        """Leave a request as it is."""
+        return r
+
+
+def find_key(folder: Path, environ: Mapping[str, str] = os.environ) -> ApiKey:
+    """Look up the key in WAVESPEED_API_KEY, then in the file `api_key` in a folder.
+
+    Raises:
+        RemoteAuthError: There is none, or it holds characters that no key has.
+    """
+    if environ.get(KEY_VARIABLE, "").strip():
+        return ApiKey(environ[KEY_VARIABLE])
+    path = folder / KEY_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    if not text.strip():
+        raise RemoteAuthError(
+            f"No WaveSpeed API key. Set {KEY_VARIABLE} or put it into {path}. "
+            "Do not type it into the workflow."
+        )
+    if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        log.warning("Other users can read the WaveSpeed API key; run: chmod 600 %s", path)
+    return ApiKey(text)
+
+
+def without_query(url: str) -> str:
+    """A URL without the part that may be a signature."""
+    return url.split("?", 1)[0].split("#", 1)[0]
+
+
+def clean_message(text: str) -> str:
+    """A foreign text without control characters, tokens and URL signatures, at most 300 long."""
+    text = _CONTROL.sub(" ", text)
+    text = _BEARER.sub("Bearer [hidden]", text)
+    text = _QUERY.sub(r"\1", text)
+    return text.strip()[:_MESSAGE_LENGTH]

@@ -1,0 +1,223 @@
+"""What to generate, as values: a Request is planned into Jobs, one per image.
+
+The order of jobs is photo by photo, then prompt by prompt, then seed by seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import MODEL, RemoteInputError
+from .images import EncodedPhoto, encode_photo
+
+SIDE_MIN, SIDE_MAX = 256, 1536
+GUIDANCE_MAX = 20.0
+SEED_MAX = 2**31 - 1
+RANDOM_SEED = -1
+IMAGES_MAX = 16
+OUTPUT_FORMATS = ("png", "jpeg", "webp")
+
+_SIZE = re.compile(r"\s*(\d{1,5})\s*[*xX×]\s*(\d{1,5})\s*")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height from "1024*1024", "1024x1024" or "1024×1024".
+
+    Raises:
+        RemoteInputError: Another form, or a side outside 256 to 1536.
+    """
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise RemoteInputError(f"size must look like 1024*1024, not {text[:40]!r}.")
+    return check_size(int(match[1]), int(match[2]))
+
+
+def check_size(width: int, height: int) -> tuple[int, int]:
+    """The size, when both sides are in range.
+
+    Raises:
+        RemoteInputError: A side outside 256 to 1536.
+    """
+    if not (SIDE_MIN <= width <= SIDE_MAX and SIDE_MIN <= height <= SIDE_MAX):
+        raise RemoteInputError(
+            f"WaveSpeed's FLUX-PuLID makes images of {SIDE_MIN} to {SIDE_MAX} pixels per side, "
+            f"not {width} x {height}."
+        )
+    return width, height
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call: every photo with every prompt, `num_images` times.
+
+    Attributes:
+        photos: Reference photos, each (H, W, C), floats in [0, 1] or uint8.
+        prompts: At least one, none blank.
+        width: Pixels, 256 to 1536.
+        height: Pixels, 256 to 1536.
+        guidance_scale: 0 to 20; the service advises 3 to 4.
+        seed: 0 to 2147483647 for the first image, then counting up; -1 draws one.
+        output_format: "png", "jpeg" or "webp"; how the service encodes the image.
+        num_images: 1 to 16 seeds.
+        base64_output: Ask for the image inside the answer, where the file host is blocked.
+        sync_mode: Keep the creating request open until the image is ready.
+        max_cost_usd: Refuse before anything is sent when the new images would cost more.
+        max_wait_s: Longest wait for one image, from its acceptance; 30 to 3600.
+        max_parallel: Jobs at once, 1 to 16.
+        on_partial_failure: "raise", or "keep_successful" to return what there is.
+        force_rerun: Pay again for images that were delivered already.
+    """
+
+    photos: Sequence[NDArray[np.generic]] = field(repr=False)
+    prompts: Sequence[str] = field(repr=False)
+    width: int = 1024
+    height: int = 1024
+    guidance_scale: float = 3.5
+    seed: int = RANDOM_SEED
+    output_format: str = "png"
+    num_images: int = 1
+    base64_output: bool = False
+    sync_mode: bool = False
+    max_cost_usd: float = 0.5
+    max_wait_s: float = 600
+    max_parallel: int = 2
+    on_partial_failure: Literal["raise", "keep_successful"] = "raise"
+    force_rerun: bool = False
+
+    def check(self) -> None:
+        """Refuse inputs outside their ranges.
+
+        Raises:
+            RemoteInputError: Which input, what was found, what is allowed.
+        """
+        check_size(self.width, self.height)
+        rules = (
+            (len(self.photos) > 0, "a reference image is needed"),
+            (len(self.prompts) > 0, "a prompt is needed"),
+            (all(prompt.strip() for prompt in self.prompts), "the prompt must not be blank"),
+            (0 <= self.guidance_scale <= GUIDANCE_MAX, "guidance_scale must be 0 to 20"),
+            (RANDOM_SEED <= self.seed <= SEED_MAX, "seed must be -1 to 2147483647"),
+            (self.output_format in OUTPUT_FORMATS, "output_format must be png, jpeg or webp"),
+            (1 <= self.num_images <= IMAGES_MAX, f"num_images must be 1 to {IMAGES_MAX}"),
+            (self.max_cost_usd >= 0, "max_cost_usd must not be negative"),
+            (30 <= self.max_wait_s <= 3600, "max_wait_s must be 30 to 3600"),
+            (1 <= self.max_parallel <= 16, "max_parallel must be 1 to 16"),
+        )
+        broken = [text for holds, text in rules if not holds]
+        if broken:
+            raise RemoteInputError(f"Nothing was sent: {'; '.join(broken)}.")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to generate.
+
+    Attributes:
+        key: The same for the same image on the same account, in every run.
+        image_index: Position of the photo, from 0.
+        prompt_index: Position of the prompt, from 0.
+        seed: 0 to 2147483647.
+    """
+
+    key: str
+    photo: EncodedPhoto = field(repr=False)
+    prompt: str = field(repr=False)
+    image_index: int
+    prompt_index: int
+    seed: int
+    width: int
+    height: int
+    guidance_scale: float
+    output_format: str
+
+    @property
+    def size(self) -> str:
+        """The size as the service writes it."""
+        return f"{self.width}*{self.height}"
+
+    def inputs(self) -> dict[str, Any]:
+        """What is sent, apart from the photo's address."""
+        return {
+            "prompt": self.prompt,
+            "size": self.size,
+            "guidance_scale": self.guidance_scale,
+            "seed": self.seed,
+            "output_format": self.output_format,
+        }
+
+    def matches(self, inputs: Mapping[str, Any]) -> bool:
+        """Whether a prediction that was asked for with these inputs is this job."""
+        own = self.inputs()
+        shared = own.keys() & inputs.keys()
+        return "prompt" in shared and all(own[name] == inputs[name] for name in shared)
+
+
+def encode_photos(request: Request) -> list[EncodedPhoto]:
+    """The photos of a request as they will be uploaded.
+
+    Raises:
+        ReferenceImageError: A photo that cannot be used.
+    """
+    return [encode_photo(photo) for photo in request.photos]
+
+
+def run_key(request: Request, photos: Sequence[EncodedPhoto], account: str) -> str:
+    """A name for a request whatever its seed, so that an unfinished run finds its draw again."""
+    return _digest(
+        {
+            "photos": [photo.digest for photo in photos],
+            "prompts": list(request.prompts),
+            "size": [request.width, request.height],
+            "guidance_scale": round(request.guidance_scale, 4),
+            "output_format": request.output_format,
+            "num_images": request.num_images,
+            "account": account,
+        }
+    )
+
+
+def plan(request: Request, photos: Sequence[EncodedPhoto], seed: int, account: str) -> list[Job]:
+    """The jobs of a request, in the order of its images; twins share their key."""
+    jobs: list[Job] = []
+    for image_index, photo in enumerate(photos):
+        for prompt_index, prompt in enumerate(request.prompts):
+            for step in range(request.num_images):
+                job_seed = (seed + step) % (SEED_MAX + 1)
+                facts = {
+                    "model": MODEL,
+                    "photo": photo.digest,
+                    "prompt": prompt,
+                    "size": [request.width, request.height],
+                    "guidance_scale": round(request.guidance_scale, 4),
+                    "seed": job_seed,
+                    "output_format": request.output_format,
+                    "account": account,
+                }
+                jobs.append(
+                    Job(
+                        key=_digest(facts),
+                        photo=photo,
+                        prompt=prompt,
+                        image_index=image_index,
+                        prompt_index=prompt_index,
+                        seed=job_seed,
+                        width=request.width,
+                        height=request.height,
+                        guidance_scale=round(request.guidance_scale, 4),
+                        output_format=request.output_format,
+                    )
+                )
+    return jobs
+
+
+def _digest(facts: dict[str, Any]) -> str:
+    canonical = json.dumps(facts, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,22 @@
+"""Fixtures: the stand-in, and a client that trusts it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pulid_pack.pulid_core.wavespeed import WavespeedClient
+from wavespeed_standin import Standin
+from wavespeed_testing import KEY, client_for
+
+
+@pytest.fixture
+def service() -> Iterator[Standin]:
+    with Standin(key=KEY) as standin:
+        yield standin
+
+
+@pytest.fixture
+def client(service: Standin, tmp_path: Path) -> WavespeedClient:
+    return client_for(service.url, tmp_path / "state")
