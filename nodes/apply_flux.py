@@ -125,14 +125,12 @@ class PulidApplyFlux(io.ComfyNode):
         dtype = _compute_dtype(model)
         person = pulid.folds.get(identity.tokens, dtype)
         person.on(model.load_device)  # the work belongs here, not into the first step
-        negatives = {
-            "nobody": pulid.folds.get(identity.uncond_tokens, dtype),
-            "same person": person,
-            "nothing": None,
-        }
+        negative = None if options.negative_sees == "nothing" else person
+        if options.negative_sees == "nobody":
+            negative = pulid.folds.get(identity.uncond_tokens, dtype)
         application = Application(
             person=person,
-            negative=negatives[options.negative_sees],
+            negative=negative,
             start_at=start_at,
             end_at=end_at,
             weights=tuple(weight * factor for factor in factors),

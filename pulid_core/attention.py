@@ -98,7 +98,7 @@ class KeyValueAttention(nn.Module):
         """Normalised image tokens (B, T, 3072) -> what the identity adds to them, same shape."""
         queries = self.queries(image_tokens).unflatten(-1, (self.heads, HEAD_DIM)).transpose(1, 2)
         keys, values = self.identity(queries)
-        # The scale is part of the query projection.
+        # The scale is part of the keys.
         out = F.scaled_dot_product_attention(queries, keys, values, scale=1.0)
         return self.out(out.transpose(1, 2).flatten(2))
 

@@ -52,23 +52,22 @@ def fold_attention(
         State dict of a FoldedAttention or, where that is smaller, of a KeyValueAttention; float32.
     """
     keys, values = attention.keys_and_values(identity_tokens)  # (heads, N, 128)
-    scaled = attention.to_q.weight / math.sqrt(HEAD_DIM)  # (heads * 128, D)
-    queries = scaled * attention.norm2.weight
-    bias = scaled @ attention.norm2.bias
+    keys = keys / math.sqrt(HEAD_DIM)
+    queries, outs, norm = attention.to_q.weight, attention.to_out.weight, attention.norm2
     if not is_folding_smaller(sizes, identity_tokens.shape[1]):
         return {
-            "queries.weight": queries,
-            "queries.bias": bias,
+            "queries.weight": queries * norm.weight,
+            "queries.bias": queries @ norm.bias,
             "identity.keys": keys.unsqueeze(0),
             "identity.values": values.unsqueeze(0),
-            "out.weight": attention.to_out.weight,
+            "out.weight": outs,
         }
     per_head = (attention.heads, HEAD_DIM)
-    outs = attention.to_out.weight.T.unflatten(0, per_head)  # (heads, 128, D)
+    scores = (keys @ queries.unflatten(0, per_head)).flatten(0, 1)  # (heads * N, D)
     return {
-        "scores.weight": (keys @ queries.unflatten(0, per_head)).flatten(0, 1),  # (heads * N, D)
-        "scores.bias": (keys @ bias.view(*per_head, 1)).flatten(),
-        "values.weight": (values @ outs).flatten(0, 1).T,  # (D, heads * N)
+        "scores.weight": scores * norm.weight,
+        "scores.bias": scores @ norm.bias,
+        "values.weight": (values @ outs.T.unflatten(0, per_head)).flatten(0, 1).T,  # (D, heads * N)
     }
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from comfy.patcher_extension import WrappersMP
+from pulid_pack.nodes.block_patch import KEY
 from pulid_pack.tests.injection.world import (
     apply,
     first_block_output,
@@ -141,6 +142,7 @@ def test_base_model_stays_bit_identical(world, model, pulid):
     patched = apply(model, pulid, 3)
     sample(patched)
     sample(patched, cfg=3.0)
+    assert KEY not in patched.model_options["transformer_options"]
     del patched
     assert repr(model.model_options) == options
     after = model.model.state_dict()

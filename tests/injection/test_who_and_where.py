@@ -1,7 +1,9 @@
 """Several people, masks, batches, and the negative pass of true CFG."""
 
 import itertools
+import uuid
 
+import comfy.model_management
 import comfy.samplers
 import pytest
 import torch
@@ -161,7 +163,9 @@ def test_true_cfg(model, pulid, lengths):
     object.__setattr__(nobody, "tokens", who.uncond_tokens)
     cond = sample(apply(model, pulid, who, 0.8), positive, steps=1)
     uncond = sample(apply(model, pulid, nobody, 0.8), negative, steps=1)
-    out = sample(apply(model, pulid, who, 0.8), positive, negative, cfg=3.0, steps=1)
+    acts = Acts(apply(model, pulid, who, 0.8))
+    out = sample(acts.model, positive, negative, cfg=3.0, steps=1)
+    assert len(acts.seen) == (1 if lengths[0] == lengths[1] else 2)  # one call, or two
     assert largest_difference(out, uncond + 3.0 * (cond - uncond)) < 1e-5
 
 
@@ -245,6 +249,52 @@ def test_negative_passes_alone(model, pulid):
     guide(guider, sigmas=(1.0, 0.0))
     nobody = digests(acts, pulid)[1]
     assert acts.seen[-1][1] == {0: {nobody}}
+
+
+def test_conditions_that_no_guider_knows(model, pulid):
+    """Lists with uuids of their own go by their place, as CFGGuider orders them."""
+    acts = Acts(apply(model, pulid))
+    guider = comfy.samplers.CFGGuider(acts.model)
+    guider.set_conds(prompt(1), prompt(2))
+    guider.set_cfg(2.0)
+
+    def renamed(args):
+        lists = [[{**c, "uuid": uuid.uuid4()} for c in args[k]] for k in ("cond", "uncond")]
+        given = (args["model"], lists, args["input"], args["sigma"], args["model_options"])
+        comfy.samplers.calc_cond_batch(*given)
+        return args["denoised"]
+
+    acts.model.set_model_sampler_post_cfg_function(renamed)
+    guide(guider, sigmas=(1.0, 0.0))
+    person, nobody = digests(acts, pulid)
+    passes = len(acts.seen)
+    for _, who in acts.seen[passes // 2 :]:
+        assert all(seen == ({nobody} if index == 1 else {person}) for index, seen in who.items())
+
+
+def test_a_model_called_without_a_guider(model, pulid):
+    """A training or preview node that calls the model by itself gets the identity as well."""
+    patched = apply(model, pulid, mask=half("left"))
+    comfy.model_management.load_models_gpu([patched])
+    options = {
+        **patched.model_options["transformer_options"],
+        "wrappers": patched.wrappers,
+        "cond_or_uncond": [0],
+        "sigmas": torch.tensor([0.7]),
+    }
+    given = {
+        "c_crossattn": prompt()[0][0],
+        "y": prompt()[0][1]["pooled_output"],
+        "guidance": torch.tensor([3.5]),
+    }
+    x = latent()
+    with_identity = model.model.apply_model(
+        x, options["sigmas"], transformer_options=options, **given
+    )
+    plain = {"cond_or_uncond": [0], "sigmas": options["sigmas"]}
+    without = model.model.apply_model(x, options["sigmas"], transformer_options=plain, **given)
+    assert with_identity.isfinite().all()
+    assert not torch.equal(with_identity, without)
 
 
 def test_dual_model_guider(world, model, pulid):
