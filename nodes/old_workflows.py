@@ -23,7 +23,7 @@ from comfy_api.latest import ComfyAPI, io
 
 from ..pulid_core.old_workflows import OLD_NODES, convert, is_prompt
 
-log = logging.getLogger(__name__)
+LOGGER = logging.getLogger(__name__)
 
 REPLACEMENTS: list[dict[str, Any]] = [
     {
@@ -84,7 +84,7 @@ def convert_request(request: dict[str, Any]) -> dict[str, Any]:
     if not old or any(kind in installed for kind in old):
         return request
     conversion = convert(prompt)
-    log.info("The prompt holds nodes of an older PuLID pack: %s.", ", ".join(sorted(old)))
+    LOGGER.info("The prompt holds nodes of an older PuLID pack: %s.", ", ".join(sorted(old)))
     for remark in conversion.remarks:
-        log.warning("%s", remark)
+        LOGGER.warning("%s", remark)
     return request | {"prompt": conversion.workflow}
