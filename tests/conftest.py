@@ -14,9 +14,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-pack = types.ModuleType("pulid_pack")
+# Scripts of the tests import this file, too: there must be only one package.
+pack = sys.modules.setdefault("pulid_pack", types.ModuleType("pulid_pack"))
 pack.__path__ = [str(ROOT)]
-sys.modules["pulid_pack"] = pack
 
 from pulid_pack.tests import comfyui_source, tiny_stage  # noqa: E402
 from pulid_pack.tests.comfyui import ComfyServer  # noqa: E402
