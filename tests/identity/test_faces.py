@@ -12,7 +12,7 @@ import torch
 from insightface.utils.face_align import norm_crop
 from pulid_pack.benchmarks.peer_encoder import PeerEncoder
 from pulid_pack.pulid_core.encoding import encode_identity
-from pulid_pack.pulid_core.errors import FaceIndexError, NoFaceError
+from pulid_pack.pulid_core.errors import FaceIndexError, NoFaceError, ReferenceImageError
 from pulid_pack.pulid_core.faces import FACE_ORDERS, align, choose_face, face_warnings, sharpness
 from pulid_pack.pulid_core.portrait import EncodeSettings, choose_portraits
 from pulid_pack.pulid_core.vision import INPUT_SIZE_PX
@@ -90,6 +90,11 @@ def test_alignment_is_facexlibs_within_a_pixel():
         shift, _ = cv2.phaseCorrelate(ours[..., 0].astype(float), peer[..., 0].astype(float))
         assert np.hypot(*shift) < 1
         assert np.abs(ours.astype(int) - peer).mean() < 1
+
+
+def test_key_points_in_one_place_are_refused():
+    with pytest.raises(ReferenceImageError, match="Five key points"):
+        align(np.zeros((64, 64, 3), np.uint8), np.full((5, 2), 9.0))
 
 
 def test_an_index_that_does_not_exist_lists_the_faces(t1, t1_analyser):

@@ -54,7 +54,7 @@ def some_faces(bgr):
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(image=images(), encode_settings=SETTINGS)
 def test_any_photos_give_an_identity_or_a_clear_error(tiny_stages, image, encode_settings):
@@ -98,7 +98,7 @@ class SmallParser(torch.nn.Module):
 
 
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(count=st.integers(0, 5), order=st.sampled_from(list(FACE_ORDERS)), index=st.integers(0, 6))
 def test_every_index_is_a_face_of_its_own_or_an_error(tiny_stages, count, order, index):

@@ -93,21 +93,23 @@ def test_all_nodes_in_one_graph(matrix_server):
 
 def test_whatever_node_asks_a_photo_is_encoded_once_until_free(server):
     """PulidApplyFlux with the photo, PulidEncodeIdentity, another weight; then /free."""
-    server.free()
-    assert server.run(portrait()).error is None
-    encoded = server.log_text().count(ENCODED)
-    graph = portrait({"encode": ENCODE, "crops": save_images("encode", 1)}, apply={"weight": 0.5})
+    graph = only(
+        {
+            "flux": portrait()["flux"],
+            "apply": portrait(apply={"weight": 0.7})["apply"],
+            "model": show("apply", 0),
+        }
+    )
     assert server.run(graph).error is None
-    graph["apply"]["inputs"]["reference"] = ["encode", 0]
+    encoded = server.log_text().count(ENCODED)
+    graph |= {"encode": ENCODE, "report": show("encode", 2)}
+    assert server.run(graph).error is None
+    graph["apply"]["inputs"] |= {"reference": ["encode", 0], "weight": 0.8}
     assert server.run(graph).error is None
     assert server.log_text().count(ENCODED) == encoded
     server.free()
     assert server.run(graph).error is None
     assert server.log_text().count(ENCODED) == encoded + 1
-
-
-def save_images(source: str, output: int) -> dict:
-    return node("SaveImage", images=[source, output], filename_prefix="identity")
 
 
 @pytest.mark.parametrize(
@@ -136,9 +138,8 @@ def test_one_clear_error_each(server, changes, texts):
 def test_a_saved_name_is_numbered_and_stays_in_its_folder(server):
     folder = server.base_dir / "output/pulid_identities"
     shutil.rmtree(folder, ignore_errors=True)
-    for _ in range(2):
-        server.free()  # an output that is cached would not be saved again
-        nodes = {"encode": ENCODE, "keep": save_node("ann")}
+    for thumbnail in (True, False):  # ComfyUI does not run equal nodes twice
+        nodes = {"encode": ENCODE, "keep": save_node("ann", thumbnail=thumbnail)}
         assert server.run(only(nodes)).error is None
     assert sorted(file.name for file in folder.iterdir()) == [
         "ann.safetensors",
