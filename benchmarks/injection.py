@@ -160,7 +160,7 @@ def make_step() -> Callable[[Callable[[Tensor, slice], Tensor]], tuple[float, fl
     flux = Flux(
         in_channels=16, out_channels=16, vec_in_dim=768, context_in_dim=4096, hidden_size=3072,
         mlp_ratio=4.0, num_heads=24, depth=SLICE_DOUBLES, depth_single_blocks=SLICE_SINGLES,
-        axes_dim=[16, 56, 56], theta=10000, patch_size=2, qkv_bias=True, guidance_embed=True,
+        axes_dim=[16, 56, 56], theta=10000, patch_size=2, qkv_bias=True, guidance_embed=True, txt_ids_dims=[],
         dtype=torch.float32, operations=comfy.ops.disable_weight_init,
     )  # fmt: skip
     for parameter in flux.parameters():

@@ -20,6 +20,7 @@ else:
     sys.path.insert(0, COMFYUI)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # ComfyUI's own imports are not under test
+        import utils.extra_config  # noqa: F401 - first, as in main.py: later utils is comfy/utils.py
         from comfy.cli_args import args
 
         args.cpu = True

@@ -164,6 +164,7 @@ def test_two_pulid_files_in_one_graph_both_act(world, model, pulid):
     both = apply(apply(model, pulid, 1), other, 1)
     assert not torch.equal(sample(both), sample(apply(model, pulid, 1)))
     assert not torch.equal(sample(both), sample(apply(model, other, 1)))
+    assert torch.equal(sample(both), sample(apply(apply(model, other, 1), pulid, 1)))
 
 
 @pytest.mark.parametrize("photos", [1, 2, 12])
