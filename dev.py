@@ -1,4 +1,4 @@
-"""Set up this repository and run it: `python dev.py demo`, `test` or `convert`.
+"""Set up this repository and run it: `python dev.py demo`, `test`, `bench` or `convert`.
 
 Needs Python 3.10 or newer, git's clone of this repository, and the network on the first run. All
 it makes lies in `.venv` and `.dev`, and `demo` for the demo's pictures; delete them to start anew.
@@ -178,6 +178,14 @@ def test_inside(version: str, pytest_arguments: list[str]) -> Step:
     return run_pytest(name, INSIDE, False, pytest_arguments, COMFYUI_UNDER_TEST=str(comfyui))
 
 
+def bench(options: argparse.Namespace) -> int:
+    """Measure against the peers, side by side; prints a table and writes .dev/benchmarks.json."""
+    set_up()
+    make_stage()
+    comfyui = provide(NEWEST, COMFYUI_CACHE, python=str(PYTHON))
+    return in_venv("benchmarks", *options.names, "--comfyui", comfyui, "--models", STAGE)
+
+
 def convert(options: argparse.Namespace) -> int:
     """Put our nodes into a workflow made with an older PuLID-FLUX pack; sets nothing up."""
     # At the end: this folder's `nodes` must not stand before another module of that name.
@@ -267,6 +275,8 @@ def parser() -> argparse.ArgumentParser:
     )
     test_command = names.add_parser("test", help=test.__doc__)
     test_command.add_argument("--fast", action="store_true", help="only what needs no ComfyUI")
+    bench_command = names.add_parser("bench", help=bench.__doc__)
+    bench_command.add_argument("names", nargs="*", help="encode, injection; else both")
     convert_command = names.add_parser("convert", help=convert.__doc__)
     convert_command.add_argument("old", type=Path, help="saved, or exported for the API")
     convert_command.add_argument("new", type=Path, help="the file to write")
@@ -280,7 +290,7 @@ def main() -> int:
     try:
         if options.command == "test":
             return test(options, rest)
-        return {"demo": demo, "convert": convert}[options.command](options)
+        return {"demo": demo, "bench": bench, "convert": convert}[options.command](options)
     except (SetupError, ComfyUISourceError) as error:
         say(f"\n{error}")
         return 1
