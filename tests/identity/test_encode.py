@@ -216,6 +216,8 @@ def test_readme_example_runs_as_it_stands(stage, tmp_path, astronaut, encoded):
     turned.save(photo, exif=exif)
     assert np.array_equal(photo_from_file(photo), astronaut)
     script = ROOT / "tests/identity/readme_example.py"
+    code = script.read_text(encoding="utf-8").split('"""\n\n', 1)[1]
+    assert code in (ROOT / "README.md").read_text(encoding="utf-8")
     done = subprocess.run(
         [sys.executable, str(script), str(stage), str(photo), str(target)],
         capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT), "PATH": ""},
