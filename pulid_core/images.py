@@ -115,4 +115,4 @@ def _limit_long_side(photo: Photo) -> Photo:
     if scale >= 1:
         return np.ascontiguousarray(photo)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS))
+    return np.array(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS))

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pulid_pack.pulid_core.errors import ReferenceImageError
-from pulid_pack.pulid_core.images import photos_from_image
+from pulid_pack.pulid_core.images import photo_to_bchw, photos_from_image
 
 
 def test_rgb_is_rounded_not_truncated():
@@ -30,7 +30,9 @@ def test_values_outside_the_range_are_clamped():
 
 
 def test_long_side_is_reduced_to_1024_and_small_photos_stay():
-    assert photos_from_image(torch.rand(1, 2000, 1000, 3))[0].shape == (1024, 512, 3)
+    reduced = photos_from_image(torch.rand(1, 2000, 1000, 3))[0]
+    assert reduced.shape == (1024, 512, 3)
+    assert photo_to_bchw(reduced).shape == (1, 3, 1024, 512)  # torch warns of read-only pixels
     assert photos_from_image(torch.rand(1, 1024, 1000, 3))[0].shape == (1024, 1000, 3)
     assert photos_from_image(torch.rand(1, 33, 50, 3))[0].shape == (33, 50, 3)
 

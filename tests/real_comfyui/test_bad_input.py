@@ -86,7 +86,10 @@ def odd_image(kind: str) -> dict:
         ({"loader": {"pulid_file": "sdxl.safetensors"}}, ["sdxl.safetensors", "SDXL"]),
         ({"loader": {"face_parsing_file": "code.pth"}}, ["code.pth", "not loaded"]),
         ({"loader": {"eva_clip_file": "clip_l.safetensors"}}, ["clip_l.safetensors", "EVA02"]),
-        ({"flux": {"unet_name": "wan.safetensors"}}, ["needs a FLUX.1 or Chroma model", "got WAN21"]),
+        (
+            {"flux": {"unet_name": "wan.safetensors"}},
+            ["needs a FLUX.1 or Chroma model", "got WAN21"],
+        ),
         ({"flux": {"unet_name": "shallow.safetensors"}}, ["2 double and 1 single", "takes 2"]),
         ({"apply": {"start_at": 0.8, "end_at": 0.2}}, ["0.8", "0.2"]),
         ({"loader": {"pulid_file": "gone.safetensors"}}, ["gone.safetensors", "guozinan/PuLID"]),

@@ -23,11 +23,11 @@ def pixels(path: Path) -> np.ndarray:
 
 
 def test_pack_loads_without_a_warning(matrix_server):
-    """Both nodes are there, and ComfyUI's log says nothing about us but the import time."""
+    """Both nodes are there, and ComfyUI's log names no file of ours but with the import time."""
     for node in ("PulidLoader", "PulidApplyFlux"):
         assert matrix_server.object_info(node)[node]["category"] == "PuLID FLUX"
-    start_up = matrix_server.log_text().split("To see the GUI go to")[0].splitlines()
-    ours = [line for line in start_up if re.search(r"custom_nodes.pulid-for-flux", line)]
+    log = matrix_server.log_text().splitlines()
+    ours = [line for line in log if re.search(r"custom_nodes.pulid-for-flux", line)]
     assert len(ours) == 1
     assert re.search(r"[\d.]+ seconds: ", ours[0])
 
