@@ -1,26 +1,15 @@
-"""Registers the repository as the package `pulid_pack`, and provides the real ComfyUI.
+"""Provides the real ComfyUI, and the package `pulid_pack`."""
 
-ComfyUI loads the folder under its path as the module name; the root __init__.py is not run here,
-and our `nodes` never shadows ComfyUI's module of that name.
-"""
-
-import sys
-import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-
-pack = types.ModuleType("pulid_pack")
-pack.__path__ = [str(ROOT)]
-sys.modules["pulid_pack"] = pack
-
-from pulid_pack.tests import comfyui_source, tiny_stage  # noqa: E402
-from pulid_pack.tests.comfyui import ComfyServer  # noqa: E402
-from pulid_pack.tests.wavespeed_standin import COMFY_PACK, Standin  # noqa: E402
+from registration import ROOT  # isort: skip - makes the package pulid_pack known
+from pulid_pack.tests import comfyui_source, tiny_stage
+from pulid_pack.tests.comfyui import ComfyServer
+from pulid_pack.tests.wavespeed_standin import COMFY_PACK, Standin
 
 CACHE = ROOT / ".dev"
 REAL_COMFYUI = {"comfyui_dir", "matrix_comfyui_dir", "server", "matrix_server"}

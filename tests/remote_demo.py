@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import conftest
 import portrait_workflow
+import registration
 import tiny_stage
 from comfyui import ROOT, ComfyServer, ServerError
 from demo import DemoError, Progress, refuse_failure, say
@@ -19,7 +19,7 @@ from PIL import Image
 from wavespeed_standin import COMFY_PACK, Standin
 from workflow_conversion import WorkflowError, to_prompt
 
-assert conftest.pack  # it makes the repository importable under this name
+assert registration.pack  # it makes the repository importable under this name
 from pulid_pack.pulid_core.errors import PulidError  # noqa: E402
 from pulid_pack.pulid_core.wavespeed import WavespeedClient  # noqa: E402
 

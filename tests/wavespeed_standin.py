@@ -311,7 +311,7 @@ class Standin:
         if fault.action == "patch" and isinstance(reply, web.Response):
             parsed = json.loads(reply.body)  # type: ignore[arg-type]
             parsed["data"] |= fault.patch
-            return web.json_response(parsed, status=reply.status)
+            return web.json_response(parsed, status=max(fault.status, reply.status))
         if fault.action == "hang":
             await asyncio.sleep(self.hang_s)
         if fault.action in ("cut", "drip"):

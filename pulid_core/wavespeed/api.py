@@ -24,6 +24,7 @@ from .errors import (
     RemoteModelGone,
     RemoteRejected,
     RemoteUnavailable,
+    UnsafeAddressError,
     WaveSpeedError,
 )
 from .images import DELIVERY_MAX_BYTES, EncodedPhoto
@@ -159,8 +160,7 @@ def outcome(reply: Reply) -> Answer:
     status = reply.status
     if 200 <= status < 300 and code is not None and code != 200:
         status = code
-    answered = 200 <= reply.status < 300 or reply.status >= 500 or reply.status == 408
-    if prediction and answered:
+    if prediction and reply.status not in _REJECTED_STATUS:
         return Answer(Outcome.ACCEPTED, status, prediction, message)
     if status == 429:
         return Answer(Outcome.RATE_LIMITED, status, None, message, _retry_after(reply))
@@ -236,6 +236,8 @@ class Api:
             reply = self._send("POST", f"/{MODEL}", limits=limits, fresh=True, json=dict(inputs))
         except TransportError as error:
             return Answer(_UNANSWERED[error.sent], message=error.cause)
+        except UnsafeAddressError as error:
+            return Answer(Outcome.UNREACHABLE, message=str(error))
         return outcome(reply)
 
     def prediction(

@@ -337,9 +337,10 @@ class Runner:
         except (RemoteUnavailable, RemoteRejected, RemoteAuthError, RemoteCreditError) as error:
             raise RemoteOutcomeUnknown(f"{cause}; the list of predictions: {error}") from None
         found = [item for item in listed if not self.journal.is_known(item.id)]
-        same = [item for item in found if item.inputs and job.matches(item.inputs)]
+        same = [item for item in found if self._is_same(job, item)]
         if same:
-            return same[:1]  # asked for with the same inputs and seed: any of them is the picture
+            # Asked for with one photo, prompt and seed, any of them is the picture.
+            return same[:1] if len({_photo_address(item) for item in same}) == 1 else same
         untold = [item for item in found if not item.inputs]
         untold.sort(key=lambda item: item.created_s or row.submitted_at)
         rivals = [
@@ -353,6 +354,13 @@ class Runner:
                 item for item, rival in zip(untold, rivals, strict=True) if rival.key == row.key
             ]
         return [item for item in untold if _closest(item, rivals) == row.key]
+
+    def _is_same(self, job: Job, item: Prediction) -> bool:
+        """Whether a listed prediction was asked for with a job's inputs, as far as it tells."""
+        if not item.inputs or not job.matches(item.inputs):
+            return False
+        photo = self.journal.photo_at(_photo_address(item), self.account)
+        return photo is None or photo == job.photo.digest
 
     # Waiting for a prediction and fetching its image
 
@@ -486,6 +494,11 @@ def _is_live(row: Row, force: bool) -> bool:
     """Whether a row stands for a paid image; by force a delivered one does not count."""
     is_paid = row.state in PAID and row.prediction_id is not None
     return is_paid and not (force and row.state is State.DELIVERED)
+
+
+def _photo_address(item: Prediction) -> str:
+    """The address of the photo that a listed prediction was asked for with; empty if untold."""
+    return str((item.inputs or {}).get("image", ""))
 
 
 def _how_found(prediction: Prediction) -> Source:
