@@ -104,7 +104,8 @@ def test_shared_workflow_unchanged(matrix_server, wavespeed, demo_photo, tmp_pat
     run = matrix_server.run(prompt)
     assert run.error is None
     ((picture,),) = run.images.values()
-    assert Image.open(picture).size == (1024, 1024)
+    with Image.open(picture) as opened:
+        assert opened.size == (1024, 1024)
     assert wavespeed.paid == paid + 1
 
     again = matrix_server.run(prompt)
@@ -195,11 +196,13 @@ def test_batch(remote_server, service):
     images = json.loads(run.outputs["show"]["text"][0])["images"]
     places = [(image["image_index"], image["prompt_index"]) for image in images]
     assert places == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    pictures = [Image.open(path) for path in run.images["save"]]
-    assert [picture.size for picture in pictures] == [(256, 320)] * 4
-    corners = [picture.getpixel((128, 100)) for picture in pictures]  # the face, and its negative
-    assert corners[0][0] > corners[2][0]
-    assert corners[1][0] > corners[3][0]
+    faces = []  # and their negatives
+    for path in run.images["save"]:
+        with Image.open(path) as picture:
+            assert picture.size == (256, 320)
+            faces.append(picture.getpixel((128, 100))[0])
+    assert faces[0] > faces[2]
+    assert faces[1] > faces[3]
     assert (service.paid, service.requests["upload"]) == (4, 2)
 
 
