@@ -6,6 +6,7 @@ call of `Api.submit`; what its answer means is the table in `outcome`.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -241,12 +242,18 @@ class Api:
         return outcome(reply)
 
     def prediction(
-        self, prediction_id: str, cancelled: Cancelled = never, *, large: bool = False
+        self,
+        prediction_id: str,
+        cancelled: Cancelled = never,
+        *,
+        large: bool = False,
+        within_s: float = math.inf,
     ) -> Prediction:
         """The present state of a prediction.
 
         Args:
             large: The answer may hold images in base64.
+            within_s: Give up instead of beginning another attempt later than that.
 
         Raises:
             RemoteExpired: The service does not know it.
@@ -268,7 +275,7 @@ class Api:
             return found
 
         try:
-            return self._patiently(look, cancelled, prediction_id)
+            return self._patiently(look, cancelled, prediction_id, within_s)
         except RemoteRejected as error:
             if error.status == 404:
                 raise RemoteExpired(prediction_id) from None
@@ -381,7 +388,7 @@ class Api:
         """
 
         def look() -> float:
-            return _amount(self._ask("GET", "/balance", cancelled=cancelled), "balance")
+            return _amount(self._ask("GET", "/balance", cancelled=cancelled), "balance", least=-1e9)
 
         return self._patiently(look, cancelled)
 
@@ -450,9 +457,11 @@ class Api:
         attempt: Callable[[], Result],
         cancelled: Cancelled,
         prediction_id: str | None = None,
+        within_s: float = math.inf,
     ) -> Result:
         """Repeat an attempt while it fails in passing, at most six times in all."""
         cause = ""
+        end = self._clock.monotonic() + within_s
         for wait_s in (*self._timing.read_retry_s, None):
             try:
                 return attempt()
@@ -460,8 +469,10 @@ class Api:
                 cause = failure.cause
                 asked_s = failure.wait_s
             if wait_s is not None:
-                limit = self._timing.retry_after_max_s
-                self._clock.wait(self._clock.jitter(min(asked_s or wait_s, limit)), cancelled)
+                pause_s = min(asked_s or wait_s, self._timing.retry_after_max_s)
+                if self._clock.monotonic() + pause_s > end:
+                    break
+                self._clock.wait(self._clock.jitter(pause_s), cancelled)
         raise self.unreachable(cause, prediction_id)
 
     @staticmethod
@@ -546,12 +557,12 @@ def _retry_after(reply: Reply) -> float | None:
     return min(max(float(value), 1.0), 120.0) if value.isascii() and value.isdigit() else None
 
 
-def _amount(envelope: Mapping[str, Any], *names: str) -> float:
-    """The first of the named numbers in an envelope's data."""
+def _amount(envelope: Mapping[str, Any], *names: str, least: float = 0.0) -> float:
+    """The first of the named numbers in an envelope's data that is not below `least`."""
     data = envelope.get("data")
     for name in names:
         value = data.get(name) if isinstance(data, dict) else None
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value < 1e9:
             return float(value)
     raise Passing("the answer holds no amount")
 

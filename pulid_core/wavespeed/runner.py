@@ -389,9 +389,7 @@ class Runner:
             known = False
             order.report(state, prediction.id)
             looked_at_s = self.clock.monotonic() - started
-            found = self._look(
-                prediction.id, order, patient=looked_at_s < self.timing.not_found_grace_s
-            )
+            found = self._look(prediction.id, order, looked_at_s)
             if found and found.status == COMPLETED:
                 return found
             if found and found.status in ENDED:
@@ -409,12 +407,15 @@ class Runner:
         delay_s = self.timing.queued_poll_s if queued else next(delays_s)
         return min(self.clock.jitter(delay_s), max(0.0, order.max_wait_s - waited_s))
 
-    def _look(self, prediction_id: str, order: Order, *, patient: bool) -> Prediction | None:
+    def _look(self, prediction_id: str, order: Order, waited_s: float) -> Prediction | None:
         """The present state; None when the service does not know the prediction yet."""
+        within_s = max(order.max_wait_s - waited_s, self.timing.last_look_s)
         try:
-            return self.api.prediction(prediction_id, order.cancelled, large=order.base64_output)
+            return self.api.prediction(
+                prediction_id, order.cancelled, large=order.base64_output, within_s=within_s
+            )
         except RemoteExpired:
-            if not patient:
+            if waited_s >= self.timing.not_found_grace_s:
                 raise
             return None
 
