@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -140,6 +141,15 @@ class ComfyServer:
         for member in psutil.wait_procs(family, timeout=10)[1]:
             member.kill()
         process.wait()
+
+    def press_ctrl_c(self, timeout_s: float) -> None:
+        """End the server as a user does in its terminal.
+
+        Raises:
+            subprocess.TimeoutExpired: It did not end in time.
+        """
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(timeout_s)
 
     def object_info(self, node_id: str = "") -> dict[str, dict]:
         """Describe one node type, or all; empty when there is no such type."""

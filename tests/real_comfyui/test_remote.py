@@ -1,6 +1,7 @@
 """The remote nodes in the real ComfyUI, against the stand-in: paid once, cancelled at once."""
 
 import json
+import os
 import shutil
 import threading
 import time
@@ -350,12 +351,14 @@ def test_account(remote_server):
 
 @pytest.fixture(scope="module")
 def restarted_server(remote_server, service, comfyui_dir, base_dir, stage, said):
-    service.generation_s = 3.0
+    service.generation_s = 60.0
     before = len(service.jobs)
     body = {"prompt": graph(seed=80)}
     requests.post(f"{remote_server.url}/prompt", json=body, timeout=60).raise_for_status()
     while len(service.jobs) == before:
         time.sleep(0.02)
+    if os.name == "posix":
+        remote_server.press_ctrl_c(timeout_s=10)  # it does not wait for the picture
     remote_server.stop()
     said.append(remote_server.log_text())
     with talker(service, comfyui_dir, base_dir, stage, said, key="") as server:
@@ -371,6 +374,16 @@ def test_no_key(restarted_server, service, base_dir):
     (report,) = restarted_server.run(ACCOUNT).outputs["account"]["text"]
     assert report.startswith("No key found")
     assert restarted_server.run(LOCAL).error is None
+    assert sum(service.requests.values()) == before
+
+
+def test_no_real_key_for_the_standin(restarted_server, service, base_dir):
+    """The test pack refuses a key that is not made for it, before anything is sent."""
+    before = sum(service.requests.values())
+    (base_dir / STATE / "api_key").write_text("as-real-as-can-be")
+    (base_dir / STATE / "api_key").chmod(0o600)
+    run = restarted_server.run(graph(seed=91))
+    assert "takes no real key" in run.error.message
     assert sum(service.requests.values()) == before
 
 
