@@ -134,20 +134,36 @@ def in_venv(*arguments: object, **environment: str) -> int:
 
 def demo(options: argparse.Namespace) -> int:
     """Run the example graph in a real ComfyUI, from photo to picture."""
+    if options.live and not os.environ.get("WAVESPEED_API_KEY"):
+        raise SetupError("--live needs a WaveSpeed key: set WAVESPEED_API_KEY, then run it again.")
     set_up()
+    if options.remote:
+        return remote_demo(options)
     if options.models is None:
         make_stage()
     comfyui = provide(NEWEST, COMFYUI_CACHE, tiny_t5=options.models is None, python=str(PYTHON))
     arguments = ["--comfyui", comfyui, "--base", CACHE / "demo", "--output", ROOT / "demo"]
     if options.models is None:
         arguments += ["--stage", STAGE]
-    for name in ("models", "photo"):
-        path = getattr(options, name)
-        if path:
-            arguments.append(f"--{name}={path.resolve()}")
-    if options.prompt:
-        arguments.append(f"--prompt={options.prompt}")
-    return in_venv(ROOT / "tests" / "demo.py", *arguments)
+    if options.models:
+        arguments.append(f"--models={options.models.resolve()}")
+    return in_venv(ROOT / "tests" / "demo.py", *arguments, *wishes(options))
+
+
+def remote_demo(options: argparse.Namespace) -> int:
+    """Run the remote graph against a stand-in of WaveSpeed, or against the service itself."""
+    comfyui = provide(NEWEST, COMFYUI_CACHE, python=str(PYTHON))
+    # The live folder holds the record of what was paid; the other is emptied at every start.
+    base = CACHE / ("demo-live" if options.live else "demo-remote")
+    arguments = ["--comfyui", comfyui, "--base", base, "--output", ROOT / "demo"]
+    arguments += [f"--{name}" for name in ("live", "yes") if getattr(options, name)]
+    return in_venv(ROOT / "tests" / "remote_demo.py", *arguments, *wishes(options))
+
+
+def wishes(options: argparse.Namespace) -> list[str]:
+    """What the user chose for either demo, as arguments."""
+    chosen = [f"--photo={options.photo.resolve()}"] if options.photo else []
+    return chosen + ([f"--prompt={options.prompt}"] if options.prompt else [])
 
 
 def test(options: argparse.Namespace, pytest_arguments: list[str]) -> int:
@@ -273,6 +289,17 @@ def parser() -> argparse.ArgumentParser:
     demo_command.add_argument(
         "--models", type=Path, help="a ComfyUI models folder with the real weights"
     )
+    demo_command.add_argument(
+        "--remote",
+        action="store_true",
+        help="the graph for WaveSpeed's service, against a stand-in without key, network or cost",
+    )
+    demo_command.add_argument(
+        "--live",
+        action="store_true",
+        help="with --remote: the service itself, for money; the key is in WAVESPEED_API_KEY",
+    )
+    demo_command.add_argument("--yes", action="store_true", help="with --live: pay without asking")
     test_command = names.add_parser("test", help=test.__doc__)
     test_command.add_argument("--fast", action="store_true", help="only what needs no ComfyUI")
     bench_command = names.add_parser("bench", help=bench.__doc__)
@@ -283,10 +310,20 @@ def parser() -> argparse.ArgumentParser:
     return commands
 
 
+def refuse_misfits(options: argparse.Namespace) -> None:
+    """End with a usage error when the demo's arguments do not fit together."""
+    if (options.live and not options.remote) or (options.yes and not options.live):
+        parser().error("--live goes with --remote, and --yes with --live")
+    if options.remote and options.models:
+        parser().error("--remote needs no --models")
+
+
 def main() -> int:
     options, rest = parser().parse_known_args()
     if options.command != "test" and rest:
         parser().error(f"unrecognised arguments: {' '.join(rest)}")
+    if options.command == "demo":
+        refuse_misfits(options)
     try:
         if options.command == "test":
             return test(options, rest)

@@ -6,11 +6,11 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import lru_cache
 from pathlib import Path
-from threading import Event
-from typing import TypeVar
+from threading import Event, Thread
+from typing import Any, TypeVar
 
 import comfy.model_management
 import comfy.utils
@@ -31,7 +31,7 @@ from ..pulid_core.wavespeed import (
 )
 from ..pulid_core.wavespeed.errors import RemoteCancelled, RemoteInputError
 
-log = logging.getLogger(__name__)
+LOGGER = logging.getLogger(__name__)
 
 CATEGORY = "PuLID FLUX/remote"
 STATE_FOLDER = "wavespeed_flux_pulid"  # in ComfyUI's user folder; not reachable over HTTP
@@ -46,9 +46,6 @@ FAREWELL_S = 0.4
 
 Result = TypeVar("Result")
 Work = Callable[[Callable[[Progress], None], Callable[[], bool]], Result]
-
-# Not asyncio's own threads: ComfyUI waits for those when a prompt ends, and with them for us.
-_threads = ThreadPoolExecutor(16, thread_name_prefix="wavespeed-node")
 
 
 @lru_cache(maxsize=1)
@@ -65,7 +62,7 @@ async def supervise(work: Work[Result]) -> Result:
     stop = Event()
     shown: list[Progress] = []
     display = _Display()
-    future = asyncio.get_running_loop().run_in_executor(_threads, work, shown.append, stop.is_set)
+    future = asyncio.wrap_future(_start(lambda: work(shown.append, stop.is_set)))
     # After an interruption nobody asks for the result any more.
     future.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
     try:
@@ -82,6 +79,24 @@ async def supervise(work: Work[Result]) -> Result:
         return future.result()
     finally:
         stop.set()
+
+
+def _start(work: Callable[[], Result]) -> Future[Result]:
+    """Run work in a thread that nobody has to wait for.
+
+    ComfyUI waits for asyncio's own threads when a prompt ends, and Python for those of a pool
+    when it ends itself.
+    """
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+            future.set_exception(error)
+
+    Thread(target=run, name="wavespeed-node", daemon=True).start()
+    return future
 
 
 class _Display:
@@ -104,7 +119,7 @@ class _Display:
         """Say what an interrupted run leaves behind."""
         error = future.exception() if future.done() else None
         if isinstance(error, RemoteCancelled):
-            log.info("%s", error)
+            LOGGER.info("%s", error)
             self._say(str(error))
 
     def _say(self, text: str) -> None:
@@ -217,64 +232,49 @@ class WavespeedFluxPulidRemote(io.ComfyNode):
 
     @classmethod
     async def execute(
-        cls,
-        prompt: str,
-        size: str,
-        guidance_scale: float,
-        seed: int,
-        output_format: str,
-        image: torch.Tensor | None = None,
-        width: int | None = None,
-        height: int | None = None,
-        num_images: int = 1,
-        batch_mode: str = "each",
-        prompt_per_line: bool = False,
-        max_cost_usd: float = 0.5,
-        max_wait_s: int = 600,
-        max_parallel: int = 2,
-        on_partial_failure: str = "raise",
-        force_rerun: bool = False,
-        enable_base64_output: bool = False,
-        enable_sync_mode: bool = False,
-        prediction_id: str = "",
+        cls, max_wait_s: int = 600, prediction_id: str = "", **inputs: Any
     ) -> io.NodeOutput:
         """Generate, or fetch by id, and return the pictures as one batch."""
         client = open_client()
-        if ids := _ids(prediction_id):
-            return _output(
-                await supervise(
-                    lambda progress, cancelled: client.collect(
-                        ids, max_wait_s=max_wait_s, progress=progress, cancelled=cancelled
-                    )
+        ids = _ids(prediction_id)
+        request = None if ids else _request(max_wait_s=max_wait_s, **inputs)
+
+        def work(progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Batch:
+            if request is None:
+                return client.collect(
+                    ids, max_wait_s=max_wait_s, progress=progress, cancelled=cancelled
                 )
-            )
-        sides = parse_size(size)
-        if width is not None and height is not None:
-            sides = check_size(width, height)
-        request = Request(
-            photos=_photos(image, batch_mode),
-            prompts=_prompts(prompt, prompt_per_line),
-            width=sides[0],
-            height=sides[1],
-            guidance_scale=guidance_scale,
-            seed=seed,
-            output_format=output_format,
-            num_images=num_images,
-            base64_output=enable_base64_output,
-            sync_mode=enable_sync_mode,
-            max_cost_usd=max_cost_usd,
-            max_wait_s=max_wait_s,
-            max_parallel=max_parallel,
-            on_partial_failure=on_partial_failure,  # pyright: ignore[reportArgumentType]
-            force_rerun=force_rerun,
-        )
-        return _output(
-            await supervise(
-                lambda progress, cancelled: client.run(
-                    request, progress=progress, cancelled=cancelled
-                )
-            )
-        )
+            return client.run(request, progress=progress, cancelled=cancelled)
+
+        return _output(await supervise(work))
+
+
+def _request(
+    *,
+    prompt: str,
+    size: str,
+    image: torch.Tensor | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    batch_mode: str = "each",
+    prompt_per_line: bool = False,
+    enable_base64_output: bool = False,
+    enable_sync_mode: bool = False,
+    **settings: Any,
+) -> Request:
+    """The request that the inputs describe; `settings` are fields of `Request` by its names."""
+    sides = parse_size(size)
+    if width is not None and height is not None:
+        sides = check_size(width, height)
+    return Request(
+        photos=_photos(image, batch_mode),
+        prompts=_prompts(prompt, prompt_per_line),
+        width=sides[0],
+        height=sides[1],
+        base64_output=enable_base64_output,
+        sync_mode=enable_sync_mode,
+        **settings,
+    )
 
 
 def _main_inputs() -> list[io.Input]:

@@ -4,12 +4,14 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ MODEL_FOLDERS = (
     *("diffusion_models", "unet", "text_encoders", "clip", "vae", "clip_vision", "loras"),
     *("pulid", "facexlib", "insightface", "checkpoints", "controlnet", "vae_approx"),
 )
+PROGRESS_TEXT = 3  # ComfyUI's BinaryEventTypes.TEXT
 FINAL_EVENTS = ("execution_success", "execution_error", "execution_interrupted")
 
 Event = Callable[[str, dict], object]
@@ -62,6 +65,8 @@ class Run:
     node_errors: dict[str, dict] = field(default_factory=dict)
     """Why validation refused the prompt, by node id; nothing ran then."""
     seconds: float = 0.0
+    heard: list[str | bytes] = field(default_factory=list, repr=False)
+    """Every websocket message during the run, as it came."""
 
 
 class ComfyServer:
@@ -75,6 +80,7 @@ class ComfyServer:
         cpu: Whether to keep off the accelerator; by default only when there is none.
         python: The interpreter that has ComfyUI's requirements.
         options: More command line options.
+        environment: More environment variables, in front of this process's own.
     """
 
     def __init__(
@@ -87,6 +93,7 @@ class ComfyServer:
         cpu: bool | None = None,
         python: str = sys.executable,
         options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ):
         self.comfyui = comfyui
         self.base_dir = base_dir
@@ -98,6 +105,7 @@ class ComfyServer:
         self._cpu = not torch.accelerator.is_available() if cpu is None else cpu
         self._python = python
         self._options = options
+        self._environment = environment or {}
         self._process: subprocess.Popen | None = None
 
     def __enter__(self) -> "ComfyServer":
@@ -107,7 +115,7 @@ class ComfyServer:
                 self._command(),
                 cwd=self.comfyui,
                 # On busy processors, threads that spin while they wait make every step far slower.
-                env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
+                env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", **self._environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -134,6 +142,15 @@ class ComfyServer:
             member.kill()
         process.wait()
 
+    def press_ctrl_c(self, timeout_s: float) -> None:
+        """End the server as a user does in its terminal.
+
+        Raises:
+            subprocess.TimeoutExpired: It did not end in time.
+        """
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(timeout_s)
+
     def object_info(self, node_id: str = "") -> dict[str, dict]:
         """Describe one node type, or all; empty when there is no such type."""
         return self._get(f"object_info/{node_id}" if node_id else "object_info")
@@ -150,7 +167,8 @@ class ComfyServer:
         Args:
             prompt: Nodes by id.
             timeout_s: Limit for the whole run.
-            on_event: Called with the kind and data of each websocket message of this prompt.
+            on_event: Called with the kind and data of each websocket message of this prompt, and
+                with "progress_text" for the line that a node shows.
 
         Raises:
             ServerError: The server died or the time is up. A node that fails does not raise: see
@@ -227,8 +245,10 @@ class ComfyServer:
             if not self._queue(prompt, client_id, run):
                 return
             async for message in ws:
+                run.heard.append(message.data)
                 if message.type != aiohttp.WSMsgType.TEXT:
-                    continue  # a picture of the latent
+                    hear_text(message.data, on_event)
+                    continue
                 event = message.json()
                 kind, data = event["type"], event.get("data", {})
                 if data.get("prompt_id") != run.prompt_id:
@@ -285,6 +305,14 @@ class ComfyServer:
 
     def _log_tail(self) -> str:
         return "\n".join(self.log_text().splitlines()[-40:])
+
+
+def hear_text(data: bytes, on_event: Event | None) -> None:
+    """Hand on a node's progress text; the other binary messages are pictures of the latent."""
+    kind, length = struct.unpack_from(">II", data)
+    if kind == PROGRESS_TEXT and on_event:
+        node, text = data[8 : 8 + length].decode(), data[8 + length :].decode()
+        on_event("progress_text", {"node": node, "text": text})
 
 
 def take_event(run: Run, kind: str, data: dict) -> None:

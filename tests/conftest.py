@@ -1,25 +1,15 @@
-"""Registers the repository as the package `pulid_pack`, and provides the real ComfyUI.
+"""Provides the real ComfyUI, and the package `pulid_pack`."""
 
-ComfyUI loads the folder under its path as the module name; the root __init__.py is not run here,
-and our `nodes` never shadows ComfyUI's module of that name.
-"""
-
-import sys
-import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-
-# Scripts of the tests import this file, too: there must be only one package.
-pack = sys.modules.setdefault("pulid_pack", types.ModuleType("pulid_pack"))
-pack.__path__ = [str(ROOT)]
-
-from pulid_pack.tests import comfyui_source, tiny_stage  # noqa: E402
-from pulid_pack.tests.comfyui import ComfyServer  # noqa: E402
+from registration import ROOT  # isort: skip - makes the package pulid_pack known
+from pulid_pack.tests import comfyui_source, tiny_stage
+from pulid_pack.tests.comfyui import ComfyServer
+from pulid_pack.tests.wavespeed_standin import COMFY_PACK, Standin
 
 CACHE = ROOT / ".dev"
 REAL_COMFYUI = {"comfyui_dir", "matrix_comfyui_dir", "server", "matrix_server"}
@@ -60,27 +50,43 @@ def matrix_comfyui_dir(request) -> Path:
     return comfyui_folder(request.param)
 
 
+@pytest.fixture(scope="session")
+def wavespeed() -> Iterator[Standin]:
+    """The stand-in of WaveSpeed that the servers below speak to."""
+    with Standin(key="standin-key-of-the-tests") as standin:
+        yield standin
+
+
 @contextmanager
-def started(version: str, base_dir: Path, stage: Path, photo: Path) -> Iterator[ComfyServer]:
-    with ComfyServer(comfyui_folder(version), base_dir, stage, cpu=True) as server:
+def started(
+    version: str, base_dir: Path, stage: Path, photo: Path, wavespeed: Standin
+) -> Iterator[ComfyServer]:
+    with ComfyServer(
+        comfyui_folder(version),
+        base_dir,
+        stage,
+        packs=(ROOT, COMFY_PACK),
+        cpu=True,
+        environment=wavespeed.environment(),
+    ) as server:
         server.upload_image(photo)
         yield server
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory, stage, demo_photo) -> Iterator[ComfyServer]:
+def server(tmp_path_factory, stage, demo_photo, wavespeed) -> Iterator[ComfyServer]:
     """The newest ComfyUI with this pack; its input folder holds the demo photo, portrait.png."""
     base_dir = tmp_path_factory.mktemp("newest")
-    with started(comfyui_source.NEWEST, base_dir, stage, demo_photo) as newest:
+    with started(comfyui_source.NEWEST, base_dir, stage, demo_photo, wavespeed) as newest:
         yield newest
 
 
 @pytest.fixture(scope="session", params=comfyui_source.VERSIONS)
-def matrix_server(request, tmp_path_factory, stage, demo_photo) -> Iterator[ComfyServer]:
+def matrix_server(request, tmp_path_factory, stage, demo_photo, wavespeed) -> Iterator[ComfyServer]:
     """Each ComfyUI of the matrix in turn, like `server`."""
     if request.param == comfyui_source.NEWEST:
         yield request.getfixturevalue("server")
         return
     base_dir = tmp_path_factory.mktemp("matrix")
-    with started(request.param, base_dir, stage, demo_photo) as older:
+    with started(request.param, base_dir, stage, demo_photo, wavespeed) as older:
         yield older

@@ -39,6 +39,8 @@ class Progress:
             self._show(data["node"], 0, 1)
         elif kind == "progress" and data.get("node"):
             self._show(data["node"], data["value"], data["max"])
+        elif kind == "progress_text":
+            say(f"\r{'':5} {data['text']:60}", end="")
 
     def _show(self, node: str, value: float, maximum: float) -> None:
         self._seen.add(node)
@@ -48,7 +50,7 @@ class Progress:
         say(f"\r{done:4.0%}  {name + steps:40}", end="")
 
     def close(self) -> None:
-        say(f"\r{'':50}\r", end="")
+        say(f"\r{'':70}\r", end="")
 
 
 def run_demo(options: argparse.Namespace) -> None:

@@ -1,15 +1,18 @@
-"""The shared workflow, with what a test or the demo may change in it."""
+"""The shared workflows, with what a test or the demo may change in them."""
 
 import json
 from pathlib import Path
 
-PATH = Path(__file__).resolve().parent.parent / "workflows" / "portrait.json"
+FOLDER = Path(__file__).resolve().parent.parent / "workflows"
+PATH = FOLDER / "portrait.json"
+REMOTE_PATH = FOLDER / "portrait-remote.json"
+PROMPT_NODES = {PATH: "CLIPTextEncode", REMOTE_PATH: "WavespeedFluxPulidRemote"}
 
 
-def load(photo: str | None = None, prompt: str | None = None) -> dict:
-    """Read the workflow, with another photo from the input folder or another prompt."""
-    workflow = json.loads(PATH.read_text(encoding="utf-8"))
-    for kind, value in (("LoadImage", photo), ("CLIPTextEncode", prompt)):
+def load(photo: str | None = None, prompt: str | None = None, path: Path = PATH) -> dict:
+    """Read a workflow, with another photo from the input folder or another prompt."""
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    for kind, value in (("LoadImage", photo), (PROMPT_NODES[path], prompt)):
         if value is not None:
             only_node(workflow, kind)["widgets_values"][0] = value
     return workflow

@@ -83,3 +83,21 @@ def test_a_second_set_up_installs_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(dev, "pip", lambda *arguments: installed.append(arguments))
     dev.set_up()
     assert installed
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--live"], ["--remote", "--yes"], ["--remote", "--models", "m"], ["--nonsense"]]
+)
+def test_arguments_that_do_not_fit_are_refused(arguments, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["dev.py", "demo", *arguments])
+    with pytest.raises(SystemExit):
+        dev.main()
+    assert "error:" in capsys.readouterr().err
+
+
+def test_live_without_a_key_sets_nothing_up(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["dev.py", "demo", "--remote", "--live"])
+    monkeypatch.delenv("WAVESPEED_API_KEY", raising=False)
+    monkeypatch.setattr(dev, "set_up", lambda: pytest.fail("set up"))
+    assert dev.main() == 1
+    assert "set WAVESPEED_API_KEY" in capsys.readouterr().out

@@ -25,6 +25,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -34,6 +35,8 @@ MODEL = "wavespeed-ai/flux-pulid"
 PRICE_USD = 0.02
 SIGNATURE = "signature-canary-5f1b"
 KEPT_S = 7 * 24 * 3600
+COMFY_PACK = Path(__file__).with_name("pack_wavespeed_standin")
+"""Beside the pack in ComfyUI's custom_nodes, it turns the remote nodes to a stand-in."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -165,6 +168,7 @@ class Standin:
         self.binary_upload = binary_upload
         self.balance_usd = balance_usd
         self.sync_wait_s = sync_wait_s
+        self.hang_s = 30.0
         self.jobs: dict[str, Job] = {}
         self.uploads: dict[str, bytes] = {}
         self.requests: Counter[str] = Counter()
@@ -206,6 +210,16 @@ class Standin:
         chosen = FAULTS[fault] if isinstance(fault, str) else fault
         with self._lock:
             self._faults[endpoint].extend([chosen or Fault("pass", True)] * times)
+
+    def environment(self) -> dict[str, str]:
+        """What a ComfyUI with COMFY_PACK needs; a key of the user's own does not reach it."""
+        return {
+            "WAVESPEED_STANDIN_URL": self.url,
+            "WAVESPEED_API_KEY": self.key or "",
+            "WAVESPEED_IMAGES_PER_MIN": "1000",
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
+        }
 
     def fail_next_prediction(self, state: str, code: int, message: str) -> None:
         """Let the next prediction end without an image."""
@@ -297,9 +311,9 @@ class Standin:
         if fault.action == "patch" and isinstance(reply, web.Response):
             parsed = json.loads(reply.body)  # type: ignore[arg-type]
             parsed["data"] |= fault.patch
-            return web.json_response(parsed, status=reply.status)
+            return web.json_response(parsed, status=max(fault.status, reply.status))
         if fault.action == "hang":
-            await asyncio.sleep(30)
+            await asyncio.sleep(self.hang_s)
         if fault.action in ("cut", "drip"):
             return await self._badly(fault.action, request, reply)
         if request.transport:

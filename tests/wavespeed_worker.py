@@ -9,13 +9,13 @@ import json
 import sys
 from pathlib import Path
 
-import conftest
+import registration
 from wavespeed_testing import client_for, request
 
 
 def main() -> None:
     url, state_dir, seed, num_images = sys.argv[1:]
-    assert conftest.pack
+    assert registration.pack
     client = client_for(url, Path(state_dir))
     batch = client.run(request(seed=int(seed), num_images=int(num_images), max_parallel=4))
     report = {"ids": batch.prediction_ids, "sources": [m["source"] for m in batch.metadata]}

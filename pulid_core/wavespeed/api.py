@@ -6,6 +6,7 @@ call of `Api.submit`; what its answer means is the table in `outcome`.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from .errors import (
     RemoteModelGone,
     RemoteRejected,
     RemoteUnavailable,
+    UnsafeAddressError,
     WaveSpeedError,
 )
 from .images import DELIVERY_MAX_BYTES, EncodedPhoto
@@ -159,8 +161,7 @@ def outcome(reply: Reply) -> Answer:
     status = reply.status
     if 200 <= status < 300 and code is not None and code != 200:
         status = code
-    answered = 200 <= reply.status < 300 or reply.status >= 500 or reply.status == 408
-    if prediction and answered:
+    if prediction and reply.status not in _REJECTED_STATUS:
         return Answer(Outcome.ACCEPTED, status, prediction, message)
     if status == 429:
         return Answer(Outcome.RATE_LIMITED, status, None, message, _retry_after(reply))
@@ -236,15 +237,23 @@ class Api:
             reply = self._send("POST", f"/{MODEL}", limits=limits, fresh=True, json=dict(inputs))
         except TransportError as error:
             return Answer(_UNANSWERED[error.sent], message=error.cause)
+        except UnsafeAddressError as error:
+            return Answer(Outcome.UNREACHABLE, message=str(error))
         return outcome(reply)
 
     def prediction(
-        self, prediction_id: str, cancelled: Cancelled = never, *, large: bool = False
+        self,
+        prediction_id: str,
+        cancelled: Cancelled = never,
+        *,
+        large: bool = False,
+        within_s: float = math.inf,
     ) -> Prediction:
         """The present state of a prediction.
 
         Args:
             large: The answer may hold images in base64.
+            within_s: Give up instead of beginning another attempt later than that.
 
         Raises:
             RemoteExpired: The service does not know it.
@@ -266,7 +275,7 @@ class Api:
             return found
 
         try:
-            return self._patiently(look, cancelled, prediction_id)
+            return self._patiently(look, cancelled, prediction_id, within_s)
         except RemoteRejected as error:
             if error.status == 404:
                 raise RemoteExpired(prediction_id) from None
@@ -379,7 +388,7 @@ class Api:
         """
 
         def look() -> float:
-            return _amount(self._ask("GET", "/balance", cancelled=cancelled), "balance")
+            return _amount(self._ask("GET", "/balance", cancelled=cancelled), "balance", least=-1e9)
 
         return self._patiently(look, cancelled)
 
@@ -448,9 +457,11 @@ class Api:
         attempt: Callable[[], Result],
         cancelled: Cancelled,
         prediction_id: str | None = None,
+        within_s: float = math.inf,
     ) -> Result:
         """Repeat an attempt while it fails in passing, at most six times in all."""
         cause = ""
+        end = self._clock.monotonic() + within_s
         for wait_s in (*self._timing.read_retry_s, None):
             try:
                 return attempt()
@@ -458,8 +469,10 @@ class Api:
                 cause = failure.cause
                 asked_s = failure.wait_s
             if wait_s is not None:
-                limit = self._timing.retry_after_max_s
-                self._clock.wait(self._clock.jitter(min(asked_s or wait_s, limit)), cancelled)
+                pause_s = min(asked_s or wait_s, self._timing.retry_after_max_s)
+                if self._clock.monotonic() + pause_s > end:
+                    break
+                self._clock.wait(self._clock.jitter(pause_s), cancelled)
         raise self.unreachable(cause, prediction_id)
 
     @staticmethod
@@ -544,12 +557,12 @@ def _retry_after(reply: Reply) -> float | None:
     return min(max(float(value), 1.0), 120.0) if value.isascii() and value.isdigit() else None
 
 
-def _amount(envelope: Mapping[str, Any], *names: str) -> float:
-    """The first of the named numbers in an envelope's data."""
+def _amount(envelope: Mapping[str, Any], *names: str, least: float = 0.0) -> float:
+    """The first of the named numbers in an envelope's data that is not below `least`."""
     data = envelope.get("data")
     for name in names:
         value = data.get(name) if isinstance(data, dict) else None
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value < 1e9:
             return float(value)
     raise Passing("the answer holds no amount")
 

@@ -12,8 +12,9 @@ import math
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -43,7 +44,7 @@ from .runner import Delivery, Order, Runner
 from .store import ResultStore
 from .transport import Transport
 
-log = logging.getLogger(__name__)
+LOGGER = logging.getLogger(__name__)
 
 LIST_PRICE_USD = 0.02  # the model's page; used when no quote can be had
 SETTINGS_FILE = "settings.json"
@@ -226,12 +227,28 @@ class WavespeedClient:
             RemoteBatchFailed: Some of several jobs failed; the others are saved.
         """
         planned = self._plan(request, cancelled)
-        runner, unique, estimate = planned.runner, planned.unique, planned.estimate
+        estimate = planned.estimate
         if estimate.cost_usd > request.max_cost_usd + 1e-9:
             raise RemoteBudgetExceeded(estimate.new, estimate.cost_usd, request.max_cost_usd)
         if progress:
             text = f"{estimate.images} image(s), {estimate.new} new, about ${estimate.cost_usd:.2f}"
-            progress(Progress(text, 0, QUARTERS * len(unique)))
+            progress(Progress(text, 0, QUARTERS * len(planned.unique)))
+        crew = self._crew(planned, request)
+        try:
+            crew.supervise(progress, cancelled)
+        except RemoteCancelled:
+            raise RemoteCancelled(self._pending(list(planned.unique))) from None
+        if crew.errors and (request.on_partial_failure == "raise" or not crew.results):
+            raise _batch_error(crew.errors, len(crew.results))
+        batch = self._batch(planned.jobs, crew, estimate)
+        self._note_delivered(crew.results)
+        if request.seed == RANDOM_SEED and not crew.errors:
+            self.journal.settle_draw(planned.run)
+        return batch
+
+    def _crew(self, planned: _Plan, request: Request) -> _Crew:
+        """Those who will do the jobs of a plan."""
+        runner = planned.runner
 
         def work(key: str, report: Callable[[str, str | None], None], stop: Cancelled) -> Delivery:
             order = Order(
@@ -243,20 +260,9 @@ class WavespeedClient:
                 request.force_rerun,
             )
             with runner.pacer.running(request.max_parallel, stop):
-                return runner.run(unique[key], order)
+                return runner.run(planned.unique[key], order)
 
-        crew = _Crew(list(unique), request.max_parallel, work, self._clock)
-        try:
-            crew.supervise(progress, cancelled)
-        except RemoteCancelled:
-            raise RemoteCancelled(self._pending(list(unique))) from None
-        if crew.errors and (request.on_partial_failure == "raise" or not crew.results):
-            raise _batch_error(crew.errors, len(crew.results))
-        batch = self._batch(planned.jobs, crew, estimate)
-        self._note_delivered(crew.results)
-        if request.seed == RANDOM_SEED and not crew.errors:
-            self.journal.settle_draw(planned.run)
-        return batch
+        return _Crew(list(planned.unique), request.max_parallel, work, self._clock)
 
     def collect(
         self,
@@ -382,7 +388,7 @@ class WavespeedClient:
         except (RemoteCancelled, RemoteAuthError):
             raise
         except WaveSpeedError as error:
-            log.warning("The list price is used, as WaveSpeed quotes none: %s", error)
+            LOGGER.warning("The list price is used, as WaveSpeed quotes none: %s", error)
             return LIST_PRICE_USD, False
         self.journal.note_price(price_usd)
         return price_usd, True
@@ -398,7 +404,7 @@ class WavespeedClient:
             try:
                 self.journal.move(key, State.DELIVERED, delivery.prediction_id)
             except JournalError as error:
-                log.warning("A delivered WaveSpeed image is not on record: %s", error)
+                LOGGER.warning("A delivered WaveSpeed image is not on record: %s", error)
 
     def _batch(self, jobs: Sequence[Job], crew: _Crew, estimate: Estimate) -> Batch:
         batch = Batch([], [], [], [str(error) for error in crew.errors.values()])
@@ -447,6 +453,7 @@ class _Crew:
         self._work = work
         self._clock = clock
         self._stop = threading.Event()
+        self._is_daemon = threading.current_thread().daemon
         self._stages: dict[str, tuple[str, str | None]] = {}
 
     def supervise(self, progress: OnProgress | None, cancelled: Cancelled) -> None:
@@ -456,27 +463,47 @@ class _Crew:
             RemoteCancelled: `cancelled` said so. Threads stop by themselves, the one with a POST
                 on the way after it has noted the prediction.
         """
-        pool = ThreadPoolExecutor(self._at_once, thread_name_prefix="wavespeed")
+        futures: dict[Future[Delivery], str] = {Future(): name for name in self._names}
+        waiting = deque(futures.items())
         try:
-            futures = {pool.submit(self._do, name): name for name in self._names}
+            # No pool: Python's own end waits for a pool's threads before they can know of it.
+            for _ in range(min(self._at_once, len(waiting))):
+                threading.Thread(target=self._work_off, args=[waiting], name="wavespeed").start()
             started = self._clock.monotonic()
             while futures:
                 done, _ = wait(futures, timeout=SUPERVISION_S, return_when=FIRST_COMPLETED)
                 for future in done:
                     self._note(futures.pop(future), future, futures)
-                if cancelled():
+                if cancelled() or self._is_stopped():
                     raise RemoteCancelled
                 if progress:
                     progress(self._progress(self._clock.monotonic() - started))
         finally:
             self._stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _work_off(self, waiting: deque[tuple[Future[Delivery], str]]) -> None:
+        """Do what is waiting, until nothing is or everything stops."""
+        while not self._is_stopped():
+            try:
+                future, name = waiting.popleft()
+            except IndexError:
+                return
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(self._do(name))
+                except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+                    future.set_exception(error)
 
     def _do(self, name: str) -> Delivery:
         def report(stage: str, prediction_id: str | None) -> None:
             self._stages[name] = stage, prediction_id
 
-        return self._work(name, report, self._stop.is_set)
+        return self._work(name, report, self._is_stopped)
+
+    def _is_stopped(self) -> bool:
+        """Whether to stop: asked to, or Python ends and takes the watching thread with it."""
+        is_dying = self._is_daemon and not threading.main_thread().is_alive()
+        return is_dying or self._stop.is_set()
 
     def _note(
         self, name: str, future: Future[Delivery], waiting: dict[Future[Delivery], str]

@@ -61,6 +61,8 @@ class Timing:
     queued_poll_s: float = 8
     """Between looks at a prediction that has been waiting in the queue for `queued_after_s`."""
     queued_after_s: float = 60
+    last_look_s: float = 10
+    """How long a look that began within the longest wait may be repeated beyond it."""
     empty_outputs_s: tuple[float, ...] = (2, 2)
     """Extra looks at a completed prediction without outputs."""
     read_retry_s: tuple[float, ...] = (1, 2, 4, 8, 16)

@@ -14,7 +14,7 @@ from requests.auth import AuthBase
 
 from .errors import RemoteAuthError
 
-log = logging.getLogger(__name__)
+LOGGER = logging.getLogger(__name__)
 
 KEY_VARIABLE = "WAVESPEED_API_KEY"
 KEY_FILE = "api_key"
@@ -88,7 +88,7 @@ def find_key(folder: Path, environ: Mapping[str, str] = os.environ) -> ApiKey:
             "Do not type it into the workflow."
         )
     if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
-        log.warning("Other users can read the WaveSpeed API key; run: chmod 600 %s", path)
+        LOGGER.warning("Other users can read the WaveSpeed API key; run: chmod 600 %s", path)
     return ApiKey(text)
 
 

@@ -21,7 +21,7 @@ from ..errors import ReferenceImageError
 from .errors import RemoteImageError
 from .transport import MIB
 
-log = logging.getLogger(__name__)
+LOGGER = logging.getLogger(__name__)
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 
@@ -176,7 +176,7 @@ def _srgb(picture: Image.Image) -> Image.Image:
             converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"))
             picture = converted or picture
         except (ImageCms.PyCMSError, OSError):
-            log.warning("The colour profile of a delivered image is damaged; it was ignored.")
+            LOGGER.warning("The colour profile of a delivered image is damaged; it was ignored.")
     if "A" in picture.mode or "transparency" in picture.info:
         layer = picture.convert("RGBA")
         picture = Image.new("RGBA", layer.size, "white")

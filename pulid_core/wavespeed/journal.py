@@ -33,7 +33,7 @@ from .credentials import ApiKey
 from .errors import JournalError
 from .locks import FileLocks, Locks, ThreadLocks
 
-log = logging.getLogger(__name__)
+LOGGER = logging.getLogger(__name__)
 
 KEPT_S = 7 * 24 * 3600
 """How long the service keeps predictions, and this machine their images."""
@@ -110,13 +110,14 @@ class Journal:
         self._clock = clock or Clock()
         self._guard = threading.RLock()
         self._noted: set[str] = set()  # also what a full disk did not take
+        self._photos: dict[tuple[str, str], str] = {}  # also addresses that are not written down
         self.durable = True
         self.locks: Locks
         try:
             self._database = self._open(folder)
             self.locks = FileLocks(folder / "locks")
         except (OSError, sqlite3.Error) as error:
-            log.warning(
+            LOGGER.warning(
                 "The WaveSpeed journal in %s cannot be written (%s): a crash or a restart forgets "
                 "running jobs, and no submission is repeated.",
                 folder,
@@ -255,6 +256,7 @@ class Journal:
 
     def note_upload(self, digest: str, account: str, url: str) -> None:
         """Remember where a photo was uploaded; an address with a query may be signed, and is not."""
+        self._photos[url, account] = digest
         if "?" in url:
             return
         with self._transaction() as database:
@@ -262,6 +264,16 @@ class Journal:
                 "INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?)",
                 (digest, account, url, self._clock.wall()),
             )
+
+    def photo_at(self, url: str, account: str) -> str | None:
+        """The digest of the photo that was uploaded to an address, where that is known."""
+        if (url, account) in self._photos:
+            return self._photos[url, account]
+        with self._transaction() as database:
+            row = database.execute(
+                "SELECT digest FROM uploads WHERE url = ? AND account = ?", (url, account)
+            ).fetchone()
+        return row[0] if row else None
 
     def forget_upload(self, digest: str, account: str) -> None:
         """Forget an upload that the service cannot read."""

@@ -54,7 +54,7 @@ from .pacing import Pacer
 from .store import ResultStore
 from .transport import TransportError
 
-log = logging.getLogger(__name__)
+LOGGER = logging.getLogger(__name__)
 
 Report = Callable[[str, "str | None"], None]
 """Called with a stage in a few words, and the prediction id as soon as there is one."""
@@ -201,7 +201,7 @@ class Runner:
         try:
             self.journal.move(job.key, state, prediction_id, code)
         except JournalError as error:
-            log.warning("A WaveSpeed job is %s, which is not on record: %s", state.value, error)
+            LOGGER.warning("A WaveSpeed job is %s, which is not on record: %s", state.value, error)
 
     # Creating a prediction
 
@@ -278,12 +278,12 @@ class Runner:
         return answer
 
     def _note_accepted(self, job: Job, prediction_id: str, *, adopted: bool = False) -> None:
-        log.info("WaveSpeed prediction %s accepted", prediction_id)
+        LOGGER.info("WaveSpeed prediction %s accepted", prediction_id)
         try:
             self.journal.accepted(job.key, prediction_id, adopted=adopted)
         except JournalError as error:
             # The row still says `submitting`, so that a later run looks for this prediction.
-            log.warning("WaveSpeed prediction %s is not on record: %s", prediction_id, error)
+            LOGGER.warning("WaveSpeed prediction %s is not on record: %s", prediction_id, error)
 
     def _refusal(self, job: Job, answer: Answer) -> WaveSpeedError:
         sent = (
@@ -337,9 +337,10 @@ class Runner:
         except (RemoteUnavailable, RemoteRejected, RemoteAuthError, RemoteCreditError) as error:
             raise RemoteOutcomeUnknown(f"{cause}; the list of predictions: {error}") from None
         found = [item for item in listed if not self.journal.is_known(item.id)]
-        same = [item for item in found if item.inputs and job.matches(item.inputs)]
+        same = [item for item in found if self._is_same(job, item)]
         if same:
-            return same[:1]  # asked for with the same inputs and seed: any of them is the picture
+            # Asked for with one photo, prompt and seed, any of them is the picture.
+            return same[:1] if len({_photo_address(item) for item in same}) == 1 else same
         untold = [item for item in found if not item.inputs]
         untold.sort(key=lambda item: item.created_s or row.submitted_at)
         rivals = [
@@ -353,6 +354,13 @@ class Runner:
                 item for item, rival in zip(untold, rivals, strict=True) if rival.key == row.key
             ]
         return [item for item in untold if _closest(item, rivals) == row.key]
+
+    def _is_same(self, job: Job, item: Prediction) -> bool:
+        """Whether a listed prediction was asked for with a job's inputs, as far as it tells."""
+        if not item.inputs or not job.matches(item.inputs):
+            return False
+        photo = self.journal.photo_at(_photo_address(item), self.account)
+        return photo is None or photo == job.photo.digest
 
     # Waiting for a prediction and fetching its image
 
@@ -381,15 +389,13 @@ class Runner:
             known = False
             order.report(state, prediction.id)
             looked_at_s = self.clock.monotonic() - started
-            found = self._look(
-                prediction.id, order, patient=looked_at_s < self.timing.not_found_grace_s
-            )
+            found = self._look(prediction.id, order, looked_at_s)
             if found and found.status == COMPLETED:
                 return found
             if found and found.status in ENDED:
                 raise _failure(found, self.api)
             if found and found.status not in RUNNING | {state}:
-                log.warning("WaveSpeed prediction %s is in an unknown state", prediction.id)
+                LOGGER.warning("WaveSpeed prediction %s is in an unknown state", prediction.id)
             state = found.status if found else state
             if looked_at_s >= order.max_wait_s:
                 raise RemoteTimeout(prediction.id, self.api.clean(state)[:20], looked_at_s)
@@ -401,12 +407,15 @@ class Runner:
         delay_s = self.timing.queued_poll_s if queued else next(delays_s)
         return min(self.clock.jitter(delay_s), max(0.0, order.max_wait_s - waited_s))
 
-    def _look(self, prediction_id: str, order: Order, *, patient: bool) -> Prediction | None:
+    def _look(self, prediction_id: str, order: Order, waited_s: float) -> Prediction | None:
         """The present state; None when the service does not know the prediction yet."""
+        within_s = max(order.max_wait_s - waited_s, self.timing.last_look_s)
         try:
-            return self.api.prediction(prediction_id, order.cancelled, large=order.base64_output)
+            return self.api.prediction(
+                prediction_id, order.cancelled, large=order.base64_output, within_s=within_s
+            )
         except RemoteExpired:
-            if not patient:
+            if waited_s >= self.timing.not_found_grace_s:
                 raise
             return None
 
@@ -486,6 +495,11 @@ def _is_live(row: Row, force: bool) -> bool:
     """Whether a row stands for a paid image; by force a delivered one does not count."""
     is_paid = row.state in PAID and row.prediction_id is not None
     return is_paid and not (force and row.state is State.DELIVERED)
+
+
+def _photo_address(item: Prediction) -> str:
+    """The address of the photo that a listed prediction was asked for with; empty if untold."""
+    return str((item.inputs or {}).get("image", ""))
 
 
 def _how_found(prediction: Prediction) -> Source:

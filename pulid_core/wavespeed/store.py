@@ -14,7 +14,7 @@ from typing import Any
 from .clock import Clock
 from .journal import KEPT_S
 
-log = logging.getLogger(__name__)
+LOGGER = logging.getLogger(__name__)
 
 CAPACITY_BYTES = 500_000_000
 
@@ -37,7 +37,7 @@ class ResultStore:
             self._write(self._path(prediction_id, "json"), json.dumps(facts).encode())
             self._prune(keep=prediction_id)
         except OSError as error:
-            log.warning("A WaveSpeed result cannot be kept on disk: %s", error.strerror)
+            LOGGER.warning("A WaveSpeed result cannot be kept on disk: %s", error.strerror)
             return False
         return True
 

@@ -175,7 +175,9 @@ def _guarded(base: type[HTTPConnection], scheme: str, policy: AddressPolicy) -> 
             current = self.sock
             timer = threading.Timer(current.gettimeout() or 60, _hang_up, [current, is_late])
             timer.daemon = True
-            timer.start()
+            # While Python ends no thread can be started; the socket's own time-out remains.
+            with contextlib.suppress(RuntimeError):
+                timer.start()
             try:
                 response = super().getresponse(*args, **kwargs)
             finally:

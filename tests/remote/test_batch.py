@@ -216,3 +216,12 @@ def test_envelope_that_lies(client: WavespeedClient, service: Standin):
 def test_request_repr_hides_the_prompt():
     """Neither photos nor prompts appear in a repr."""
     assert "canary" not in repr(Request([photo()], ["prompt-canary"]))
+
+
+def test_absurd_quote(client: WavespeedClient, service: Standin):
+    """A negative price is no quote, and does not get a run past its limit."""
+    quote = {"discounted_price": -1.0, "price": -1.0}
+    service.fail("price", envelope(200, data=quote), times=9)
+    with pytest.raises(RemoteBudgetExceeded):
+        client.run(request(max_cost_usd=0.01))
+    assert service.paid == 0

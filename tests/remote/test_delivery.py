@@ -20,7 +20,7 @@ from pulid_pack.pulid_core.wavespeed.errors import (
     WaveSpeedError,
 )
 from wavespeed_standin import Fault, Standin, bomb_png, envelope, patch, status
-from wavespeed_testing import client_for, request
+from wavespeed_testing import client_for, fast_clock, request
 
 PASSING = [
     "reset_before",
@@ -304,3 +304,19 @@ def test_list_price_without_a_quote(client: WavespeedClient, service: Standin):
     estimate = client.estimate(request(num_images=3))
     assert (estimate.new, estimate.quoted) == (3, False)
     assert estimate.cost_usd == pytest.approx(0.06)
+
+
+def test_rate_limited_polls_do_not_outlast_the_wait(service: Standin, tmp_path: Path):
+    """A minute's pause after each 429 ends with the longest wait, and the image stays collectable."""
+    clock = fast_clock()
+    client = client_for(service.url, tmp_path, clock)
+    service.fail("result", "rate_limit", times=6)
+    started = clock.monotonic()
+    with pytest.raises(WaveSpeedError) as caught:
+        client.run(request(max_wait_s=30))
+    assert clock.monotonic() - started < 60
+    assert caught.value.billed is Billed.YES
+    assert caught.value.prediction_id
+    service._faults.clear()
+    client.run(request())
+    assert (service.paid, service.images_delivered) == (1, 1)

@@ -72,7 +72,7 @@ def test_really_full_disk(service: Standin, tmp_path: Path):
     script = textwrap.dedent(
         f"""
         import resource, signal, sys
-        import conftest
+        import registration
         from pathlib import Path
         from wavespeed_testing import client_for, request
         from pulid_pack.pulid_core.wavespeed.errors import JournalError

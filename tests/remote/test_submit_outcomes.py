@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pulid_pack.pulid_core.wavespeed import AddressPolicy, Transport, WavespeedClient
 from pulid_pack.pulid_core.wavespeed.credentials import ApiKey
@@ -17,6 +18,7 @@ from pulid_pack.pulid_core.wavespeed.errors import (
     RemoteRateLimited,
     RemoteRejected,
     RemoteUnavailable,
+    UnsafeAddressError,
     WaveSpeedError,
 )
 from pulid_pack.pulid_core.wavespeed.images import encode_photo
@@ -259,3 +261,38 @@ def test_wrong_model_is_a_warning(client: WavespeedClient, service: Standin):
 def test_every_fault_has_a_name():
     """The faults that the tests name exist."""
     assert set(SENT_AND_PROCESSED + SENT_AND_LOST) <= FAULTS.keys()
+
+
+def test_429_with_an_id_is_accepted(client: WavespeedClient, service: Standin):
+    """An answer that names a prediction means that there is one, whatever its status."""
+    service.fail("submit", Fault("patch", True, 429))
+    client.run(request())
+    assert books(service) == (1, 1, 1)
+
+
+def test_lost_answers_of_two_photos(service: Standin, tmp_path: Path):
+    """Same prompt and seed, other photo, both answers lost: each photo gets its own picture."""
+    client = client_for(service.url, tmp_path)
+    service.fail("submit", "500_after", times=2)
+    photos = [np.full((96, 80, 3), value, np.uint8) for value in (10, 240)]
+    batch = client.run(request(photos=photos))
+    assert books(service) == (2, 2, 2)
+    assert batch.images[0].mean() < batch.images[1].mean()
+
+
+def test_private_address_at_the_post(service: Standin, tmp_path: Path):
+    """A name that is suddenly a private address: nothing was sent, and nothing is looked for."""
+
+    class Rebound(Transport):
+        def send(self, method: str, url: str, **options) -> Reply:
+            if url.endswith("flux-pulid"):
+                raise UnsafeAddressError("Refused an address inside a private network.")
+            return super().send(method, url, **options)
+
+    policy = AddressPolicy(trusted_origins=frozenset({service.url}))
+    with pytest.raises(RemoteUnavailable) as caught:
+        client_for(service.url, tmp_path, transport=Rebound(policy)).run(request())
+    assert caught.value.billed is Billed.NO
+    client_for(service.url, tmp_path).run(request())
+    assert service.requests["list"] == 0
+    assert books(service) == (1, 1, 1)
