@@ -443,7 +443,7 @@ class WavespeedAccount(io.ComfyNode):
         """No inputs; one line of text."""
         return io.Schema(
             node_id="WavespeedAccount",
-            display_name="WaveSpeed account",
+            display_name="WaveSpeed Account",
             category=CATEGORY,
             search_aliases=["wavespeed", "balance", "price", "key"],
             description="Shows whether a WaveSpeed key is found, the balance and the price of one "
