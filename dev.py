@@ -30,7 +30,7 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 CACHE = ROOT / ".dev"
 COMFYUI_CACHE = CACHE / "comfyui"
 STAGE = CACHE / "stage" / "models"
-INSIDE = "tests/injection"
+INSIDE = "tests/inside_comfyui"
 """Tests that run inside one ComfyUI, named by COMFYUI_UNDER_TEST."""
 JUNIT = CACHE / "pytest.xml"
 REQUIREMENTS = ("requirements.txt", "tests/requirements.txt", "tests/requirements-peers.txt")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pulid_pack.nodes.block_patch import KEY
 from pulid_pack.nodes.injection_options import PulidInjectionOptions
 from pulid_pack.pulid_core.errors import PulidError
-from pulid_pack.tests.injection.world import Acts, apply, guide, prompt, sample
+from pulid_pack.tests.inside_comfyui.world import Acts, apply, guide, prompt, sample
 
 RANGES = [(0.0, 1.0), (0.0, 0.0), (0.14, 1.0), (0.0, 0.5), (0.3, 0.7), (0.5, 0.5), (1.0, 1.0)]
 

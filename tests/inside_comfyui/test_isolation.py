@@ -6,7 +6,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pulid_pack.nodes.folds import CACHED_FOLDS
-from pulid_pack.tests.injection.world import apply, identity, sample
+from pulid_pack.tests.inside_comfyui.world import apply, identity, sample
 
 PEOPLE = st.integers(0, 2)
 STEPS = st.one_of(

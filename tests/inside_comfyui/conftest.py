@@ -27,7 +27,7 @@ else:
         import comfy.sd
         import folder_paths
 
-    from pulid_pack.tests.injection.world import World
+    from pulid_pack.tests.inside_comfyui.world import World
 
     torch.set_num_threads(1)  # tensors this small lose more to threads than they gain
 

@@ -23,7 +23,7 @@ from comfy_extras.nodes_slg import SkipLayerGuidanceDiT
 from comfy_extras.nodes_torch_compile import TorchCompileModel
 from pulid_pack.nodes.block_patch import BlockPatch
 from pulid_pack.pulid_core.errors import UnsupportedModelError
-from pulid_pack.tests.injection.world import (
+from pulid_pack.tests.inside_comfyui.world import (
     WIDTH,
     apply,
     first_block_output,
