@@ -100,7 +100,7 @@ def annotate(photo: Photo, comparison: Comparison) -> Photo:
         corner = (max(0, left), max(0, top - 15 * unit))
         draw.rectangle(draw.textbbox(corner, label, font=font), fill=color)
         draw.text(corner, label, fill=LABEL_RGB, font=font)
-    return np.asarray(picture)
+    return np.array(picture)  # a copy that may be written to
 
 
 def _normalise(vector: Tensor) -> Tensor:

@@ -117,4 +117,5 @@ def test_any_picture_gets_a_number(analyser, photo, boxes, vector):
     assert all(-1 <= cosine <= 1 for cosine in comparison.cosines)
     assert len(comparison.cosines) == len(boxes)
     assert annotate(photo, comparison).shape == photo.shape
+    assert annotate(photo, comparison).flags.writeable  # torch warns of read-only pixels
     assert "nan" not in similarity_text([comparison])
