@@ -129,17 +129,19 @@ def test_cancel_stops_the_encoder(matrix_server):
 IMPORTS = """
 import sys
 sys.path[:0] = [{comfyui!r}]
+import utils.install_util  # before comfy, whose folder has another utils
 from comfy.cli_args import args
 args.cpu = True
 import comfy.ldm.flux.model, comfy.model_patcher, comfy.ops, comfy.utils, folder_paths
 from comfy_api.latest import ComfyExtension, io, ui
+import asyncio, server
+server.PromptServer(asyncio.new_event_loop())
 before = set(sys.modules)
 import importlib.util
 spec = importlib.util.spec_from_file_location("a/path/as/name", {pack!r} + "/__init__.py")
 module = importlib.util.module_from_spec(spec)
 sys.modules["a/path/as/name"] = module
 spec.loader.exec_module(module)
-import asyncio
 extension = asyncio.run(module.comfy_entrypoint())
 asyncio.run(extension.on_load())
 for node in asyncio.run(extension.get_node_list()):
