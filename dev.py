@@ -167,7 +167,7 @@ def wishes(options: argparse.Namespace) -> list[str]:
 
 
 def test(options: argparse.Namespace, pytest_arguments: list[str]) -> int:
-    """Lint, check types, and run the tests; with `--fast`, those that need no ComfyUI."""
+    """Lint, check types, and run the tests; with `--fast`, only the quick ones."""
     begin = time.monotonic()
     set_up()
     make_stage()
@@ -239,7 +239,7 @@ def run_pytest(
     name: str, folder: str, fast: bool, arguments: list[str], **environment: str
 ) -> Step:
     JUNIT.unlink(missing_ok=True)
-    selection = ["-m", "not comfy"] if fast else []
+    selection = ["-m", "not comfy and not slow"] if fast else []
     command = ["-m", "pytest", folder, f"--junitxml={JUNIT}", *selection, *arguments]
     step = check(name, *command, **environment)
     if JUNIT.exists():
@@ -250,7 +250,9 @@ def run_pytest(
         step.details.append(", ".join(numbers))
         step.details += skipped_tests(suite)
     if fast:
-        step.details.append("not run: the tests in real ComfyUI (marker comfy), because of --fast")
+        step.details.append(
+            "not run because of --fast: what needs ComfyUI or long (markers comfy and slow)"
+        )
     if arguments:
         step.details.append(f"with pytest's own arguments: {' '.join(arguments)}")
     return step
@@ -301,7 +303,9 @@ def parser() -> argparse.ArgumentParser:
     )
     demo_command.add_argument("--yes", action="store_true", help="with --live: pay without asking")
     test_command = names.add_parser("test", help=test.__doc__)
-    test_command.add_argument("--fast", action="store_true", help="only what needs no ComfyUI")
+    test_command.add_argument(
+        "--fast", action="store_true", help="only what needs no ComfyUI and is quick"
+    )
     bench_command = names.add_parser("bench", help=bench.__doc__)
     bench_command.add_argument("names", nargs="*", help="encode, injection; else both")
     convert_command = names.add_parser("convert", help=convert.__doc__)

@@ -134,6 +134,7 @@ def test_a_file_without_tensors(tmp_path):
         read_state_dict(path)
 
 
+@pytest.mark.slow
 def test_wrapped_state_dicts_and_timms_layout(stage, tmp_path):
     """EVA-CLIP as users have it: the original file, or timm's keys in safetensors."""
     original = load_vision_tower(stage / "clip_vision/EVA02_CLIP_L_336_psz14_s6B.pt")

@@ -39,6 +39,7 @@ def faces() -> Tensor:
     return torch.rand(1, 3, 512, 512, generator=torch.Generator().manual_seed(3))
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_vision_tower(stage, faces):
     """Five hidden states and the pooled vector of the original EVA02-CLIP tower."""

@@ -20,6 +20,8 @@ from pulid_pack.pulid_core.portrait import EncodeSettings
 from pulid_pack.pulid_core.recall import Recall
 from pulid_pack.pulid_core.report import report_text
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 HALF_BOUNDS = {torch.float16: 0.005, torch.bfloat16: 0.03}

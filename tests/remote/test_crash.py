@@ -14,6 +14,8 @@ import wavespeed_worker
 from wavespeed_standin import Standin
 from wavespeed_testing import KEY
 
+pytestmark = pytest.mark.slow
+
 BATCH = 8
 KILLS = 20
 

@@ -14,6 +14,8 @@ from pulid_pack.pulid_core.wavespeed.pacing import HALVED_S, WINDOW_S
 from wavespeed_standin import Standin
 from wavespeed_testing import KEY, client_for, fast_clock, request
 
+pytestmark = pytest.mark.slow
+
 JOBS = 200
 RATE = 6
 SHARE = 0.05
