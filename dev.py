@@ -1,7 +1,7 @@
 """Set up this repository and run it: `python dev.py demo`, `test`, `bench` or `convert`.
 
 Needs Python 3.10 or newer, git's clone of this repository, and the network on the first run. All
-it makes lies in `.venv` and `.dev`, and `demo` for the demo's pictures; delete them to start anew.
+it makes lies in `.venv` and `.dev`, and `demo-pictures` for the demo's pictures; delete them to start anew.
 """
 
 import sys
@@ -142,7 +142,7 @@ def demo(options: argparse.Namespace) -> int:
     if options.models is None:
         make_stage()
     comfyui = provide(NEWEST, COMFYUI_CACHE, tiny_t5=options.models is None, python=str(PYTHON))
-    arguments = ["--comfyui", comfyui, "--base", CACHE / "demo", "--output", ROOT / "demo"]
+    arguments = ["--comfyui", comfyui, "--base", CACHE / "demo", "--output", ROOT / "demo-pictures"]
     if options.models is None:
         arguments += ["--stage", STAGE]
     if options.models:
@@ -155,7 +155,7 @@ def remote_demo(options: argparse.Namespace) -> int:
     comfyui = provide(NEWEST, COMFYUI_CACHE, python=str(PYTHON))
     # The live folder holds the record of what was paid; the other is emptied at every start.
     base = CACHE / ("demo-live" if options.live else "demo-remote")
-    arguments = ["--comfyui", comfyui, "--base", base, "--output", ROOT / "demo"]
+    arguments = ["--comfyui", comfyui, "--base", base, "--output", ROOT / "demo-pictures"]
     arguments += [f"--{name}" for name in ("live", "yes") if getattr(options, name)]
     return in_venv(ROOT / "tests" / "remote_demo.py", *arguments, *wishes(options))
 

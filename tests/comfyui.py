@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACK_NAME = "pulid-for-flux"
 START_TIMEOUT_S = 180
 # What belongs to a working copy and not to the pack that a user installs.
-NOT_PACK = (".*", "__pycache__", "tests", "demo", "node_modules")
+NOT_PACK = (".*", "__pycache__", "tests", "demo-*", "node_modules")
 MODEL_FOLDERS = (
     *("diffusion_models", "unet", "text_encoders", "clip", "vae", "clip_vision", "loras"),
     *("pulid", "facexlib", "insightface", "checkpoints", "controlnet", "vae_approx"),
