@@ -69,7 +69,7 @@ def contact_sheet(
     Args:
         pictures: (H, W, 3) uint8, of any sizes; each keeps its proportions.
         captions: None; or one for each picture, or for each group of equally many pictures.
-        scores: Likewise. The best one is marked.
+        scores: Likewise. The best one is marked, unless all are equal.
         columns: How many pictures stand in a row; 0 makes the sheet nearly square.
         cell_px: Longest side of a picture on the sheet.
 
@@ -89,7 +89,7 @@ def contact_sheet(
     width = max(picture.width for picture in fitted)
     wrapped = [_wrap(caption, font, width) for caption in _spread(captions, count, "captions", "")]
     judged = _spread(scores, count, "scores", None)
-    best = max(scores, default=None)
+    best = max(scores) if len(set(scores)) > 1 else None
     entries = [
         Entry(picture, lines, score, score is not None and score == best)
         for picture, lines, score in zip(fitted, wrapped, judged, strict=True)
