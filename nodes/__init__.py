@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .apply_flux import PulidApplyFlux
+from .contact_sheet import PulidContactSheet
 from .identity import (
     PulidBlendIdentities,
     PulidEncodeIdentity,
@@ -17,6 +18,7 @@ from .loader import PulidLoader
 from .model_files import register_folders
 from .old_workflows import replace_old_nodes
 from .regions import PulidRegions
+from .tuning_grid import PulidTuningGrid
 from .wavespeed_remote import WavespeedAccount, WavespeedFluxPulidRemote
 
 
@@ -40,6 +42,8 @@ class PulidExtension(ComfyExtension):
             PulidLoadIdentity,
             PulidBlendIdentities,
             PulidFaceSimilarity,
+            PulidTuningGrid,
+            PulidContactSheet,
             WavespeedFluxPulidRemote,
             WavespeedAccount,
         ]

@@ -85,22 +85,31 @@ def photos_from_image(image: Tensor) -> list[Photo]:
     return [_photo_from_hwc(item, index, len(image)) for index, item in enumerate(image)]
 
 
-def _photo_from_hwc(item: Tensor, index: int, count: int) -> Photo:
+def rgb_photo(item: Tensor) -> Photo:
+    """Repeat gray to RGB, and put alpha on white.
+
+    Args:
+        item: (H, W, C) with 1 to 4 channels (gray, gray + alpha, RGB, RGBA), in [0, 1].
+    """
     height, width, channels = item.shape
-    name = f"Reference image {index + 1} of {count}"
-    if not torch.isfinite(item).all():
-        raise ReferenceImageError(
-            f"{name} holds NaN or infinite values. "
-            "Look at the node that made it: the picture is damaged."
-        )
     item = item.float().clamp(0, 1)
     color = item[..., : channels - 1 + channels % 2]  # without the alpha of 2 or 4 channels
     if channels % 2 == 0:
         alpha = item[..., -1:]
         color = color * alpha + (1 - alpha)
     color = color.expand(height, width, 3)
-    photo = (color * 255).round().to(torch.uint8).cpu().numpy()
-    photo = _limit_long_side(photo)
+    return (color * 255).round().to(torch.uint8).cpu().numpy()
+
+
+def _photo_from_hwc(item: Tensor, index: int, count: int) -> Photo:
+    height, width, _ = item.shape
+    name = f"Reference image {index + 1} of {count}"
+    if not torch.isfinite(item).all():
+        raise ReferenceImageError(
+            f"{name} holds NaN or infinite values. "
+            "Look at the node that made it: the picture is damaged."
+        )
+    photo = _limit_long_side(rgb_photo(item))
     if min(photo.shape[:2]) < MIN_PHOTO_SIDE_PX:
         raise ReferenceImageError(
             f"{name} is {width} x {height} px, too small or too narrow to show a face. "

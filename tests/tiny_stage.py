@@ -31,6 +31,8 @@ FLUX_DEPTH, FLUX_SINGLE_DEPTH = 19, 38
 T5_WIDTH, T5_FEED_FORWARD, T5_DEPTH = 64, 128, 2
 CLIP_WIDTH = 768
 TAE_WIDTH = 64
+CONTROLNET_DEPTH = 6
+LORA_RANK = 16
 PULID_ATTENTIONS = 20
 EVA_WIDTH, EVA_FEED_FORWARD, EVA_DEPTH, EVA_PATCHES = 1024, 2730, 24, 576
 
@@ -85,6 +87,44 @@ def flux_double_block(block: str, width: int) -> Shapes:
         yield f"{block}.{stream}_attn.norm.key_norm.scale", (128,)
         yield from linear(f"{block}.{stream}_mlp.0", width, 4 * width)
         yield from linear(f"{block}.{stream}_mlp.2", 4 * width, width)
+
+
+def controlnet_shapes() -> Shapes:
+    """FLUX.1-dev-ControlNet-Union-Pro-2.0 in its own diffusers layout, as narrow as the tiny FLUX."""
+    width = FLUX_WIDTH
+    embedders = (("timestep", 256), ("guidance", 256), ("text", CLIP_WIDTH))
+    for name, inputs in embedders:
+        yield from linear(f"time_text_embed.{name}_embedder.linear_1", inputs, width)
+        yield from linear(f"time_text_embed.{name}_embedder.linear_2", width, width)
+    yield from linear("context_embedder", T5_WIDTH, width)
+    yield from linear("x_embedder", 64, width)
+    for i in range(CONTROLNET_DEPTH):
+        yield from diffusers_double_block(f"transformer_blocks.{i}", width)
+        yield from linear(f"controlnet_blocks.{i}", width, width)
+    yield from linear("controlnet_x_embedder", 64, width)
+
+
+def diffusers_double_block(block: str, width: int) -> Shapes:
+    projections = ("to_q", "to_k", "to_v", "to_out.0")
+    added_projections = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+    for name in (*projections, *added_projections):
+        yield from linear(f"{block}.attn.{name}", width, width)
+    for name in ("norm_q", "norm_k", "norm_added_q", "norm_added_k"):
+        yield f"{block}.attn.{name}.weight", (128,)
+    for stream in ("", "_context"):
+        yield from linear(f"{block}.norm1{stream}.linear", width, 6 * width)
+        yield from linear(f"{block}.ff{stream}.net.0.proj", width, 4 * width)
+        yield from linear(f"{block}.ff{stream}.net.2", 4 * width, width)
+
+
+def lora_shapes() -> Shapes:
+    """flux_realism_lora: rank 16 on all attentions of the double blocks."""
+    for i in range(FLUX_DEPTH):
+        for stream in ("img", "txt"):
+            attention = f"diffusion_model.double_blocks.{i}.{stream}_attn"
+            for name, outputs in (("qkv", 3 * FLUX_WIDTH), ("proj", FLUX_WIDTH)):
+                yield f"{attention}.{name}.lora_down.weight", (LORA_RANK, FLUX_WIDTH)
+                yield f"{attention}.{name}.lora_up.weight", (outputs, LORA_RANK)
 
 
 def t5_shapes() -> Shapes:
@@ -510,6 +550,13 @@ def write_tensors(shapes: Callable[[], Shapes], dtype: torch.dtype, gain: float 
 
 FILES: dict[str, Callable[[Path], object]] = {
     "diffusion_models/flux1-dev.safetensors": write_tensors(flux_shapes, torch.float32, 0.5),
+    "diffusion_models/flux1-dev-kontext_fp8_scaled.safetensors": write_tensors(
+        flux_shapes, torch.float32, 0.5
+    ),
+    "controlnet/FLUX.1-dev-ControlNet-Union-Pro-2.0.safetensors": write_tensors(
+        controlnet_shapes, torch.bfloat16, 0.5
+    ),
+    "loras/flux_realism_lora.safetensors": write_tensors(lora_shapes, torch.bfloat16, 0.5),
     "text_encoders/t5xxl_fp16.safetensors": write_tensors(t5_shapes, torch.float16),
     "text_encoders/clip_l.safetensors": write_tensors(clip_l_shapes, torch.float16),
     "vae/ae.safetensors": lambda path: save_file(vae_weights(), path),
