@@ -5,12 +5,14 @@ CHROMIUM names the browser, which `dev.py test` finds or installs. Without it no
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import requests
-from pulid_pack.tests import comfyui_source, example_photos
+from pulid_pack.tests import comfyui_source, example_photos, portrait_workflow
 from pulid_pack.tests.comfyui import ROOT, ComfyServer
+from pulid_pack.tests.workflow_conversion import to_prompt
 
 CHROMIUM = os.environ.get("CHROMIUM")
 PICTURES = os.environ.get("PICTURES") == "1"
@@ -58,11 +60,20 @@ else:
         base_dir = tmp_path_factory.mktemp("browser")
         options = ("--front-end-root", str(frontend))
         with started(version, base_dir, stage, demo_photo, wavespeed, options) as server:
-            for photo in example_photos.write(base_dir / "photos"):
+            for photo in example_photos.write_photos(base_dir / "photos"):
                 server.upload_image(photo)
             for name, value in SETTINGS.items():
                 requests.post(f"{server.url}/api/settings/{name}", json=value, timeout=60)
+            save_identity(server)
             yield server
+
+    def save_identity(server: ComfyServer) -> None:
+        """Make the file that identity-load.json and its node ask for."""
+        workflow = portrait_workflow.load(path=portrait_workflow.FOLDER / "identity-save.json")
+        prompt = to_prompt(workflow, server.object_info())
+        with ThreadPoolExecutor() as outside_of_playwrights_loop:
+            run = outside_of_playwrights_loop.submit(server.run, prompt).result()
+        assert run.error is None, run.error
 
     @pytest.fixture
     def frontend(browser, comfyui) -> Iterator[Frontend]:
