@@ -46,7 +46,7 @@ def pose() -> np.ndarray:
     picture = np.zeros((640, 512, 3), np.uint8)
     sticks = [pair for limb in LIMBS for pair in itertools.pairwise(limb)]
     hues = np.linspace(0, 160, len(sticks), dtype=np.uint8)
-    colors = cv2.applyColorMap(hues, cv2.COLORMAP_HSV)[:, 0].tolist()
+    colors = cv2.applyColorMap(hues[:, None], cv2.COLORMAP_HSV)[:, 0].tolist()
     for stick, color in zip(sticks, colors, strict=True):
         start, end = ((x * 512 // 100, y * 640 // 100) for x, y in stick)
         cv2.line(picture, start, end, color, thickness=10)

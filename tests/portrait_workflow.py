@@ -9,9 +9,14 @@ REMOTE_PATH = FOLDER / "portrait-remote.json"
 PROMPT_NODES = {PATH: "CLIPTextEncode", REMOTE_PATH: "WavespeedFluxPulidRemote"}
 
 
+def read(path: Path) -> dict:
+    """Read a workflow as it is."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def load(photo: str | None = None, prompt: str | None = None, path: Path = PATH) -> dict:
     """Read a workflow, with another photo from the input folder or another prompt."""
-    workflow = json.loads(path.read_text(encoding="utf-8"))
+    workflow = read(path)
     for kind, value in (("LoadImage", photo), (PROMPT_NODES[path], prompt)):
         if value is not None:
             only_node(workflow, kind)["widgets_values"][0] = value

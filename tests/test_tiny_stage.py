@@ -9,11 +9,12 @@ import skimage.data
 import torch
 from facexlib.parsing.bisenet import BiSeNet
 from insightface.app import FaceAnalysis
-from pulid_pack.tests import tiny_stage
+from pulid_pack.tests import example_photos, tiny_stage
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # both peers warn about optional packages on import
     from consisid_eva_clip.factory import create_model
+    from diffusers import FluxControlNetModel
     from diffusers.models.transformers.consisid_transformer_3d import (
         LocalFacialExtractor,
         PerceiverCrossAttention,
@@ -41,6 +42,26 @@ def test_idformer_and_cross_attention_have_their_peers_layout():
 
 def test_idformer_has_the_real_number_of_parameters():
     assert sum(np.prod(shape) for _, shape in tiny_stage.idformer_shapes()) == 151_398_400
+
+
+def test_controlnet_has_its_peers_layout():
+    """FLUX.1-dev-ControlNet-Union-Pro-2.0's configuration, but for the widths of the tiny FLUX."""
+    with torch.device("meta"):
+        controlnet = FluxControlNetModel(
+            num_layers=6, num_single_layers=0, attention_head_dim=128, num_attention_heads=1,
+            joint_attention_dim=64, pooled_projection_dim=768, guidance_embeds=True,
+        )  # fmt: skip
+    assert dict(tiny_stage.controlnet_shapes()) == shapes_of(controlnet)
+
+
+def test_every_lora_pair_fits_a_weight_of_flux():
+    flux, lora = dict(tiny_stage.flux_shapes()), dict(tiny_stage.lora_shapes())
+    assert len(lora) == 19 * 2 * 2 * 2
+    for name, (outputs, _) in lora.items():
+        base = name.removeprefix("diffusion_model.").rsplit(".lora_", 1)[0]
+        if name.endswith("lora_up.weight"):
+            inputs = lora[name.replace("lora_up", "lora_down")][1]
+            assert flux[f"{base}.weight"] == (outputs, inputs)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +129,12 @@ def test_insightface_finds_the_face_of_the_photo(analysis, photo, zoom):
 def test_insightface_finds_two_people(analysis, photo):
     faces = analysis.get(np.concatenate((photo, photo), axis=1))
     assert len(faces) == 2
+
+
+@pytest.mark.parametrize(("name", "count"), [("second-person.png", 1), ("group.png", 3)])
+def test_insightface_finds_everybody_on_the_example_photos(analysis, name, count):
+    picture = example_photos.PICTURES[name]()
+    assert len(analysis.get(np.ascontiguousarray(picture[..., ::-1]))) == count
 
 
 def test_insightface_follows_a_shift_by_pixels(analysis, photo):

@@ -93,9 +93,8 @@ def test_schema(matrix_server):
     assert not account["input"].get("required")
 
 
-def test_shared_workflow_unchanged(matrix_server, wavespeed, demo_photo, tmp_path):
+def test_shared_workflow_unchanged(matrix_server, wavespeed):
     """A picture; the second run comes from ComfyUI's cache, the third from this machine's disk."""
-    matrix_server.upload_image(Path(shutil.copy(demo_photo, tmp_path / "example.png")))
     workflow = portrait_workflow.load(path=portrait_workflow.REMOTE_PATH)
     prompt = to_prompt(workflow, matrix_server.object_info())
     (node,) = (node for node in prompt.values() if node["class_type"] == "WavespeedFluxPulidRemote")

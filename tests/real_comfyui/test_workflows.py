@@ -1,0 +1,247 @@
+"""Every shared workflow over the newest ComfyUI, unchanged; and what it is for, small and quick.
+
+`test_portrait` and `test_remote` do this for portrait.json and portrait-remote.json, in every ComfyUI.
+"""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pulid_pack.tests import example_photos, portrait_workflow
+from pulid_pack.tests.comfyui import ComfyServer, Run
+from pulid_pack.tests.real_comfyui.portrait_graph import Prompt
+from pulid_pack.tests.workflow_conversion import to_prompt
+
+pytestmark = pytest.mark.comfy
+
+ELSEWHERE = {"portrait", "portrait-remote"}
+QUICK = {
+    "EmptySD3LatentImage": {"width": 64, "height": 64},
+    "KSampler": {"steps": 2},
+    "WavespeedFluxPulidRemote": {"size": "256*256"},
+}
+TROUBLE = ("lora key not loaded", "missing controlnet keys")
+
+
+class Kitchen:
+    """Runs the shared workflows on one server."""
+
+    def __init__(self, server: ComfyServer):
+        self.server = server
+        self._info = server.object_info()
+
+    def prompt(self, name: str) -> Prompt:
+        workflow = portrait_workflow.read(portrait_workflow.FOLDER / f"{name}.json")
+        return to_prompt(workflow, self._info)
+
+    def quick(self, name: str) -> Prompt:
+        """The workflow with a small latent and two steps."""
+        prompt = self.prompt(name)
+        for node in prompt.values():
+            node["inputs"] |= QUICK.get(node["class_type"], {})
+        return prompt
+
+    def run(self, prompt: Prompt) -> Run:
+        run = self.server.run(prompt)
+        assert run.error is None, run.error
+        return run
+
+    def picture(self, prompt: Prompt, **changes: dict[str, Any]) -> np.ndarray:
+        """What the prompt paints with some inputs changed, by node id."""
+        prompt = copy.deepcopy(prompt)
+        for node, inputs in changes.items():
+            prompt[node]["inputs"] |= inputs
+        return pixels(shown(self.run(prompt), prompt, "SaveImage")[0])
+
+
+@pytest.fixture(scope="module")
+def kitchen(server, tmp_path_factory) -> Kitchen:
+    for photo in example_photos.write_photos(tmp_path_factory.mktemp("photos")):
+        server.upload_image(photo)
+    return Kitchen(server)
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def ids(prompt: Prompt, kind: str) -> list[str]:
+    return [node for node, content in prompt.items() if content["class_type"] == kind]
+
+
+def shown(run: Run, prompt: Prompt, kind: str) -> list[Path]:
+    """The pictures of all nodes of a type."""
+    return [path for node in ids(prompt, kind) for path in run.images[node]]
+
+
+def texts(run: Run) -> str:
+    return "\n".join(text for output in run.outputs.values() for text in output.get("text", ()))
+
+
+def saved_picture(kitchen: Kitchen, name: str) -> tuple[Run, Prompt, np.ndarray]:
+    """Run a workflow unchanged; its one saved picture is no flat colour."""
+    prompt = kitchen.prompt(name)
+    run = kitchen.run(prompt)
+    (path,) = shown(run, prompt, "SaveImage")
+    picture = pixels(path)
+    assert picture.std() > 1
+    return run, prompt, picture
+
+
+def test_every_workflow_has_a_test_that_runs_it():
+    tested = {name.removeprefix("test_").replace("_", "-") for name in globals()}
+    names = {path.stem for path in portrait_workflow.FOLDER.glob("*.json")}
+    assert names - ELSEWHERE <= tested
+
+
+def test_portrait_pose_and_lora(kitchen):
+    """Every key of LoRA and ControlNet finds its place, and pose, style and person all act."""
+    _, prompt, picture = saved_picture(kitchen, "portrait-pose-and-lora")
+    assert picture.shape == (640, 512, 3)
+    assert [text for text in TROUBLE if text in kitchen.server.log_text()] == []
+    quick = kitchen.quick("portrait-pose-and-lora")
+    usual = kitchen.picture(quick)
+    for kind, name in (
+        ("ControlNetApplyAdvanced", "strength"),
+        ("LoraLoaderModelOnly", "strength_model"),
+        ("PulidApplyFlux", "weight"),
+    ):
+        (node,) = ids(prompt, kind)
+        assert not np.array_equal(kitchen.picture(quick, **{node: {name: 0.0}}), usual), kind
+
+
+def test_two_people(kitchen):
+    """Both are found, both act, and exchanged they paint another picture."""
+    run, prompt, picture = saved_picture(kitchen, "two-people")
+    assert picture.shape == (512, 640, 3)
+    left, right = (pixels(path) for path in shown(run, prompt, "PulidApplyFlux"))
+    assert not np.array_equal(left, right)
+    quick = kitchen.quick("two-people")
+    first, second = ids(quick, "PulidApplyFlux")
+    usual = kitchen.picture(quick)
+    exchanged = {
+        node: {"reference": quick[other]["inputs"]["reference"]}
+        for node, other in ((first, second), (second, first))
+    }
+    for changes in ({first: {"weight": 0.0}}, {second: {"weight": 0.0}}, exchanged):
+        assert not np.array_equal(kitchen.picture(quick, **changes), usual)
+
+
+def test_stylised_true_cfg(kitchen):
+    """The negative prompt counts, and so does the person."""
+    _, prompt, _ = saved_picture(kitchen, "stylised-true-cfg")
+    (sampler,) = ids(prompt, "KSampler")
+    negative, _ = prompt[sampler]["inputs"]["negative"]
+    quick = kitchen.quick("stylised-true-cfg")
+    usual = kitchen.picture(quick)
+    assert not np.array_equal(kitchen.picture(quick, **{negative: {"text": "a painting"}}), usual)
+    (apply,) = ids(quick, "PulidApplyFlux")
+    assert not np.array_equal(kitchen.picture(quick, **{apply: {"weight": 0.0}}), usual)
+
+
+def test_kontext_edit(kitchen):
+    """Kontext sees the photo, and PuLID holds the face besides."""
+    _, prompt, _ = saved_picture(kitchen, "kontext-edit")
+    quick = kitchen.quick("kontext-edit")
+    (guidance,), (reference,) = ids(prompt, "FluxGuidance"), ids(prompt, "ReferenceLatent")
+    usual = kitchen.picture(quick)
+    blind = {guidance: {"conditioning": quick[reference]["inputs"]["conditioning"]}}
+    assert not np.array_equal(kitchen.picture(quick, **blind), usual)
+    (apply,) = ids(quick, "PulidApplyFlux")
+    assert not np.array_equal(kitchen.picture(quick, **{apply: {"weight": 0.0}}), usual)
+
+
+def identity_save(kitchen: Kitchen) -> Run:
+    prompt = kitchen.prompt("identity-save")
+    run = kitchen.run(prompt)
+    (crops,) = shown(run, prompt, "PreviewImage")
+    assert pixels(crops).shape == (336, 672, 3)
+    return run
+
+
+def test_identity_save(kitchen):
+    run = identity_save(kitchen)
+    assert "1 face, took 0 in the order largest" in texts(run)
+    assert "person" in texts(run)
+    assert (kitchen.server.base_dir / "output/pulid_identities/person.safetensors").is_file()
+
+
+def test_identity_load(kitchen):
+    """The file that identity-save wrote paints what the photo paints."""
+    identity_save(kitchen)
+    run, prompt, _ = saved_picture(kitchen, "identity-load")
+    assert "PuLID file pulid_flux_v0.9.1.safetensors" in texts(run)
+    assert "PulidLoadIdentity" in {prompt[node]["class_type"] for node in run.images}
+    quick = kitchen.quick("identity-load")
+    (apply,), (loader,) = ids(quick, "PulidApplyFlux"), ids(quick, "PulidLoader")
+    photo = {"photo": {"class_type": "LoadImage", "inputs": {"image": "portrait.png"}}}
+    files = {"eva_clip_file": "auto", "face_parsing_file": "auto", "face_model": "antelopev2"}
+    direct = kitchen.picture(quick | photo, **{apply: {"reference": ["photo", 0]}, loader: files})
+    assert np.array_equal(kitchen.picture(quick), direct)
+
+
+def test_choose_face_in_group_photo(kitchen):
+    """Three faces are listed, and index 1 is another one than index 0."""
+    run, prompt, _ = saved_picture(kitchen, "choose-face-in-group-photo")
+    assert "3 faces, took 1 in the order left-to-right" in texts(run)
+    (crop,) = shown(run, prompt, "PreviewImage")
+    quick = kitchen.quick("choose-face-in-group-photo")
+    (encode,) = ids(quick, "PulidEncodeIdentity")
+    quick[encode]["inputs"]["face_index"] = 0
+    (first,) = shown(kitchen.run(quick), quick, "PreviewImage")
+    assert not np.array_equal(pixels(crop), pixels(first))
+
+
+def cells(sheet: np.ndarray, columns: int, rows: int, size: tuple[int, int]) -> list[np.ndarray]:
+    """The pictures of a sheet, row by row; all are of one size, (height, width)."""
+    height, width = size
+    gap, rest = divmod(sheet.shape[1] - columns * width, columns + 1)
+    assert rest == 0
+    down, rest = divmod(sheet.shape[0] - gap, rows)
+    assert rest == 0
+    return [
+        sheet[gap + row * down :, gap + column * (width + gap) :][:height, :width]
+        for row in range(rows)
+        for column in range(columns)
+    ]
+
+
+def test_likeness_tuning(kitchen):
+    """Nine different pictures stand on the sheet, in the order of the grid, each judged."""
+    run, prompt, sheet = saved_picture(kitchen, "likeness-tuning")
+    judged = [pixels(path) for path in shown(run, prompt, "PulidFaceSimilarity")]
+    assert len({picture.tobytes() for picture in judged}) == len(judged) == 9
+    for cell, picture in zip(cells(sheet, 3, 3, (384, 384)), judged, strict=True):
+        assert np.array_equal(cell, picture)  # no face on it, so nothing is drawn
+    assert len(shown(run, prompt, "PulidApplyFlux")) == 9
+
+
+def test_remote_batch_contact_sheet(kitchen, wavespeed):
+    """Six different pictures within the limit, alone and on the sheet."""
+    prompt = kitchen.prompt("remote-batch-contact-sheet")
+    (remote,) = ids(prompt, "WavespeedFluxPulidRemote")
+    paid = wavespeed.paid
+    run = kitchen.run(prompt)
+    assert wavespeed.paid == paid + 6
+    assert prompt[remote]["inputs"]["max_cost_usd"] < 7 * 0.02
+    single, sheet = sorted(run.images.values(), key=len, reverse=True)
+    assert [Image.open(path).size for path in single] == [(768, 960)] * 6
+    pictures = [pixels(path) for path in single]
+    assert len({picture.tobytes() for picture in pictures}) == 6
+    for cell, picture in zip(cells(pixels(sheet[0]), 3, 2, (512, 410)), pictures, strict=True):
+        assert np.abs(cell.mean(axis=(0, 1)) - picture.mean(axis=(0, 1))).max() < 1
+
+
+def test_remote_draft_local_refine(kitchen):
+    """The draft is shown, the refined picture differs from it, and depends on it."""
+    run, prompt, picture = saved_picture(kitchen, "remote-draft-local-refine")
+    (draft,) = shown(run, prompt, "PreviewImage")
+    assert pixels(draft).shape == picture.shape == (640, 512, 3)
+    assert np.abs(pixels(draft).astype(int) - picture).mean() > 5
+    quick = kitchen.quick("remote-draft-local-refine")
+    (remote,) = ids(quick, "WavespeedFluxPulidRemote")
+    other = kitchen.picture(quick, **{remote: {"seed": 8}})
+    assert not np.array_equal(kitchen.picture(quick), other)
