@@ -3,6 +3,7 @@
 CHROMIUM names the browser, which `dev.py test` finds or installs. Without it nothing here is collected.
 """
 
+import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -69,8 +70,8 @@ else:
 
     def save_identity(server: ComfyServer) -> None:
         """Make the file that identity-load.json and its node ask for."""
-        workflow = portrait_workflow.load(path=portrait_workflow.FOLDER / "identity-save.json")
-        prompt = to_prompt(workflow, server.object_info())
+        workflow = (portrait_workflow.FOLDER / "identity-save.json").read_text(encoding="utf-8")
+        prompt = to_prompt(json.loads(workflow), server.object_info())
         with ThreadPoolExecutor() as outside_of_playwrights_loop:
             run = outside_of_playwrights_loop.submit(server.run, prompt).result()
         assert run.error is None, run.error

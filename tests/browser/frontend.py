@@ -96,6 +96,7 @@ class Frontend:
         dialog = self.page.get_by_role("dialog")
         dialog.get_by_text(PACK_NAME, exact=True).last.click()
         thumbnail = dialog.get_by_test_id(f"template-workflow-{name}")
+        thumbnail.scroll_into_view_if_needed()
         thumbnail.locator("img").first.wait_for()
         thumbnail.click()
         self._wait_for_workflow(name)
