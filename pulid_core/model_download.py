@@ -196,6 +196,11 @@ def _told(hub: ModuleType, file: ModelFile, left: Targets) -> Iterator[None]:
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
         raise ModelDownloadError(_refusal(_told_endpoint(hub), status, file, left)) from error
+    except UnicodeEncodeError as error:
+        raise ModelDownloadError(
+            "The Hugging Face token holds a character that no token has. Set HF_TOKEN anew, or log "
+            "in again with `hf auth login`."
+        ) from error
     except http_errors as error:
         if getattr(error, "errno", None):
             raise ModelDownloadError(
