@@ -1,7 +1,9 @@
-"""Set up this repository and run it: `python dev.py demo`, `test`, `bench` or `convert`.
+"""Set up this repository and run it: `python dev.py demo`, `test` or `bench`; `models` and `convert`
+work in every installed pack.
 
-Needs Python 3.10 or newer, git's clone of this repository, and the network on the first run. All
-it makes lies in `.venv` and `.dev`, and `demo-pictures` for the demo's pictures; delete them to start anew.
+Needs Python 3.10 or newer. The first three need git's clone of this repository, and the network on
+the first run; all they make lies in `.venv` and `.dev`, and `demo-pictures` for the demo's pictures;
+delete them to start anew.
 """
 
 import sys
@@ -19,17 +21,15 @@ import venv
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent
-sys.path.insert(0, str(ROOT / "tests"))
-
-from comfyui_source import NEWEST, VERSIONS, ComfyUISourceError, provide  # noqa: E402
-
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 CACHE = ROOT / ".dev"
 COMFYUI_CACHE = CACHE / "comfyui"
 STAGE = CACHE / "stage" / "models"
+TESTS = ROOT / "tests"
 INSIDE = "tests/inside_comfyui"
 """Tests that run inside one ComfyUI, named by COMFYUI_UNDER_TEST."""
 JUNIT = CACHE / "pytest.xml"
@@ -57,10 +57,35 @@ class Step:
 # Setting up
 
 
+def comfyui_source() -> ModuleType:
+    """The tests' module that gets ComfyUI; what the registry installs has no tests."""
+    if not TESTS.is_dir():
+        raise SetupError(
+            "demo, test and bench need the repository itself: "
+            "git clone https://github.com/pulid-for-flux/pulid-for-flux"
+        )
+    sys.path.append(str(TESTS))
+    import comfyui_source as source
+
+    return source
+
+
+def provide(version: str | None = None, *, tiny_t5: bool = False) -> Path:
+    """Return a folder with one of the tested ComfyUI versions, by default the newest."""
+    source = comfyui_source()
+    try:
+        return source.provide(
+            version or source.NEWEST, COMFYUI_CACHE, tiny_t5=tiny_t5, python=str(PYTHON)
+        )
+    except source.ComfyUISourceError as error:
+        raise SetupError(str(error)) from error
+
+
 def set_up() -> None:
     """Make `.venv`, or complete it; quick when nothing changed since the last time."""
+    comfyui_source()
     make_venv()
-    comfyui = provide(NEWEST, COMFYUI_CACHE, python=str(PYTHON))
+    comfyui = provide()
     comfyui_requirements = comfyui / "requirements.txt"
     stamp = VENV / "dev-stamp"
     wanted = digest([comfyui_requirements, *(ROOT / name for name in REQUIREMENTS)])
@@ -141,7 +166,7 @@ def demo(options: argparse.Namespace) -> int:
         return remote_demo(options)
     if options.models is None:
         make_stage()
-    comfyui = provide(NEWEST, COMFYUI_CACHE, tiny_t5=options.models is None, python=str(PYTHON))
+    comfyui = provide(tiny_t5=options.models is None)
     arguments = ["--comfyui", comfyui, "--base", CACHE / "demo", "--output", ROOT / "demo-pictures"]
     if options.models is None:
         arguments += ["--stage", STAGE]
@@ -152,7 +177,7 @@ def demo(options: argparse.Namespace) -> int:
 
 def remote_demo(options: argparse.Namespace) -> int:
     """Run the remote graph against a stand-in of WaveSpeed, or against the service itself."""
-    comfyui = provide(NEWEST, COMFYUI_CACHE, python=str(PYTHON))
+    comfyui = provide()
     # The live folder holds the record of what was paid; the other is emptied at every start.
     base = CACHE / ("demo-live" if options.live else "demo-remote")
     arguments = ["--comfyui", comfyui, "--base", base, "--output", ROOT / "demo-pictures"]
@@ -172,8 +197,8 @@ def test(options: argparse.Namespace, pytest_arguments: list[str]) -> int:
     set_up()
     make_stage()
     if not options.fast:
-        for version in VERSIONS:
-            provide(version, COMFYUI_CACHE, tiny_t5=True, python=str(PYTHON))
+        for version in comfyui_source().VERSIONS:
+            provide(version, tiny_t5=True)
     set_up_s = time.monotonic() - begin
     steps = [
         Step("set-up", f"ok ({set_up_s:.0f} s)"),
@@ -183,13 +208,13 @@ def test(options: argparse.Namespace, pytest_arguments: list[str]) -> int:
         run_pytest("pytest", "tests", options.fast, pytest_arguments),
     ]
     if not options.fast:
-        steps += [test_inside(version, pytest_arguments) for version in VERSIONS]
+        steps += [test_inside(version, pytest_arguments) for version in comfyui_source().VERSIONS]
     return summarise(steps, time.monotonic() - begin)
 
 
 def test_inside(version: str, pytest_arguments: list[str]) -> Step:
     """Run the tests that import ComfyUI; one process can import only one version."""
-    comfyui = provide(version, COMFYUI_CACHE, tiny_t5=True, python=str(PYTHON))
+    comfyui = provide(version, tiny_t5=True)
     name = f"in {version}"
     return run_pytest(name, INSIDE, False, pytest_arguments, COMFYUI_UNDER_TEST=str(comfyui))
 
@@ -198,8 +223,72 @@ def bench(options: argparse.Namespace) -> int:
     """Measure against the peers, side by side; prints a table and writes .dev/benchmarks.json."""
     set_up()
     make_stage()
-    comfyui = provide(NEWEST, COMFYUI_CACHE, python=str(PYTHON))
+    comfyui = provide()
     return in_venv("benchmarks", *options.names, "--comfyui", comfyui, "--models", STAGE)
+
+
+def models(options: argparse.Namespace) -> int:
+    """List the model files, or download those that are named; sets nothing up."""
+    sys.path.append(str(ROOT))
+    from pulid_core import model_download
+    from pulid_core.errors import PulidError
+
+    try:
+        folders = model_folders(options)
+        if not options.names:
+            say(model_download.listing(folders))
+            return 0
+        targets = model_download.chosen(options.names, folders)
+        if not targets:
+            say("Nothing to download: the files are there.")
+            return 0
+        say(model_download.plan(targets))
+        if not (options.yes or agreed()):
+            say("Nothing was downloaded.")
+            return 1
+        model_download.download(targets, say)
+    except PulidError as error:
+        raise SetupError(str(error)) from error
+    return 0
+
+
+def model_folders(options: argparse.Namespace):
+    """The folders that `models` searches, and where a file belongs that it fetches."""
+    from pulid_core.errors import MissingDependencyError
+    from pulid_core.model_finder import FoldersOnDisk, comfyui_around, extra_folders
+
+    if options.models:
+        return FoldersOnDisk(existing(options.models))
+    comfyui = options.comfyui or comfyui_around(ROOT)
+    if comfyui is None:
+        raise SetupError(
+            f"{ROOT} does not lie in ComfyUI/custom_nodes, so name ComfyUI's folder: "
+            "python dev.py models --comfyui path/to/ComfyUI"
+        )
+    try:
+        extra = extra_folders(existing(comfyui))
+    except MissingDependencyError as error:
+        say(str(error))
+        extra = []
+    return FoldersOnDisk(comfyui.absolute() / "models", extra)
+
+
+def existing(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise SetupError(f"{folder} should be a folder, but there is none.")
+    return folder.absolute()
+
+
+def agreed() -> bool:
+    """Ask whether to download."""
+    if not sys.stdin.isatty():
+        say("No terminal to ask on: with --yes the download starts without asking.")
+        return False
+    try:
+        return input("Download these? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        say("")
+        return False
 
 
 def convert(options: argparse.Namespace) -> int:
@@ -308,6 +397,16 @@ def parser() -> argparse.ArgumentParser:
     )
     bench_command = names.add_parser("bench", help=bench.__doc__)
     bench_command.add_argument("names", nargs="*", help="encode, injection; else both")
+    models_command = names.add_parser("models", help=models.__doc__)
+    models_command.add_argument(
+        "names", nargs="*", metavar="NAME", help="files to download; missing: all that PuLID lacks"
+    )
+    place = models_command.add_mutually_exclusive_group()
+    place.add_argument(
+        "--comfyui", type=Path, help="ComfyUI's folder; else the one around this pack"
+    )
+    place.add_argument("--models", type=Path, help="a models folder; only this one is searched")
+    models_command.add_argument("--yes", action="store_true", help="download without asking")
     convert_command = names.add_parser("convert", help=convert.__doc__)
     convert_command.add_argument("old", type=Path, help="saved, or exported for the API")
     convert_command.add_argument("new", type=Path, help="the file to write")
@@ -331,8 +430,10 @@ def main() -> int:
     try:
         if options.command == "test":
             return test(options, rest)
-        return {"demo": demo, "bench": bench, "convert": convert}[options.command](options)
-    except (SetupError, ComfyUISourceError) as error:
+        return {"demo": demo, "bench": bench, "models": models, "convert": convert}[
+            options.command
+        ](options)
+    except SetupError as error:
         say(f"\n{error}")
         return 1
     except KeyboardInterrupt:

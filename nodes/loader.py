@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
 
-from ..pulid_core.errors import PulidError
+from ..pulid_core.errors import MissingFilesError, PulidError
 from ..pulid_core.faces import AUTO_PROVIDER, CPU_PROVIDER
+from ..pulid_core.model_catalogue import EVA_CLIP, FACE_MODEL, FACE_PARSING, PULID
 from .model_files import (
-    DEFAULT_FACE_MODEL,
-    EVA_CLIP,
-    FACE_PARSING,
     NONE,
-    PULID,
     face_model_choices,
+    fetch_command,
     file_choices,
     find_face_model,
     find_file,
@@ -61,7 +61,9 @@ class PulidLoader(io.ComfyNode):
             category="PuLID FLUX",
             description="Chooses the files PuLID needs: the identity weights, the vision model, "
             "the face parser and the face detector. Nothing is downloaded; weights are read when "
-            "they are first used.",
+            "they are first used. Licences: PuLID Apache-2.0; EVA-CLIP MIT; BiSeNet MIT, trained on "
+            "CelebAMask-HQ, which is for non-commercial research; antelopev2 non-commercial "
+            "research only; FLUX.1-dev, which PuLID works on, non-commercial.",
             search_aliases=["pulid", "face", "identity", "likeness", "insightface", "eva clip"],
             inputs=[
                 io.Combo.Input(
@@ -89,7 +91,7 @@ class PulidLoader(io.ComfyNode):
                 io.Combo.Input(
                     "face_model",
                     options=face_model_choices(),
-                    default=DEFAULT_FACE_MODEL,
+                    default=FACE_MODEL,
                     tooltip="InsightFace pack under models/insightface/models. PuLID was trained "
                     "with antelopev2, whose licence allows non-commercial use only. none: only "
                     "saved identities are used.",
@@ -107,7 +109,7 @@ class PulidLoader(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, **choices: str | None) -> bool | str:
-        """Say at queue time which file is missing, where it belongs and where to get it."""
+        """Say at queue time which files are missing, where they belong and how to get them."""
         try:
             _paths(**{name: choice for name, choice in choices.items() if choice is not None})
         except PulidError as error:
@@ -144,15 +146,24 @@ def _paths(
     pulid_file: str = "auto",
     eva_clip_file: str = "auto",
     face_parsing_file: str = "auto",
-    face_model: str = DEFAULT_FACE_MODEL,
+    face_model: str = FACE_MODEL,
     provider: str = AUTO_PROVIDER,
 ) -> PulidPaths:
-    return PulidPaths(
-        pulid=find_file(PULID, pulid_file),
-        eva_clip=None if eva_clip_file == NONE else find_file(EVA_CLIP, eva_clip_file),
-        face_parsing=(
+    look_ups: dict[str, Callable[[], Path | None]] = {
+        "pulid": lambda: find_file(PULID, pulid_file),
+        "eva_clip": lambda: None if eva_clip_file == NONE else find_file(EVA_CLIP, eva_clip_file),
+        "face_parsing": lambda: (
             None if face_parsing_file == NONE else find_file(FACE_PARSING, face_parsing_file)
         ),
-        face_model=None if face_model == NONE else find_face_model(face_model),
-        provider=provider,
-    )
+        "face_model": lambda: None if face_model == NONE else find_face_model(face_model),
+    }
+    found: dict[str, Any] = {}
+    missing: dict[Path, str] = {}
+    for name, look_up in look_ups.items():
+        try:
+            found[name] = look_up()
+        except MissingFilesError as error:
+            missing |= error.files
+    if missing:
+        raise MissingFilesError(missing, fetch_command())
+    return PulidPaths(**found, provider=provider)

@@ -2,57 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from fnmatch import fnmatch
+import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import folder_paths
 
-from ..pulid_core.errors import CheckpointError
+from ..pulid_core import model_finder
+from ..pulid_core.errors import CheckpointError, MissingFilesError
 from ..pulid_core.identity_file import SUFFIX as IDENTITY_SUFFIX
+from ..pulid_core.model_catalogue import FACE_DETECTOR, FACE_FILES, FACE_MODEL, ModelFile
 
 AUTO = "auto"
 NONE = "none"
 """Choice for the models of the encoder where only saved identities are used."""
 IDENTITIES = "pulid_identities"
 """Folder below output, where identities are saved, and below models, where others' are put."""
-WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-DEFAULT_FACE_MODEL = "antelopev2"
-FACE_MODEL_SOURCE = (
-    "https://github.com/deepinsight/insightface/releases/download/v0.7/antelopev2.zip"
-)
+PACK = Path(__file__).resolve().parent.parent
+"""This folder, with `dev.py` in it."""
 
 
-@dataclass(frozen=True)
-class ModelFile:
-    """One kind of weights: where it may lie, how it is called, where it comes from."""
+class ComfyFolders:
+    """ComfyUI's model folders; its file lists are cached."""
 
-    description: str
-    folders: tuple[str, ...]
-    """ComfyUI folder names; the first is where a new download belongs."""
-    auto_patterns: tuple[str, ...]
-    """Lower-case file name patterns that `auto` looks for, best first."""
-    source: str
+    def roots(self, name: str) -> list[Path]:
+        """The folders of one name, in the order they are searched."""
+        return [Path(path) for path in folder_paths.get_folder_paths(name)]
+
+    def files(self, name: str) -> dict[str, Path]:
+        """The files in them, below their folder's name; the first folder wins."""
+        paths = {
+            file: folder_paths.get_full_path(name, file)
+            for file in folder_paths.get_filename_list(name)
+        }
+        return {file: Path(path) for file, path in paths.items() if path is not None}
 
 
-PULID = ModelFile(
-    "the PuLID-FLUX checkpoint",
-    ("pulid",),
-    ("pulid_flux_v0.9.1.*", "pulid_flux_v0.9.0.*", "pulid_flux*"),
-    "https://huggingface.co/guozinan/PuLID/resolve/main/pulid_flux_v0.9.1.safetensors",
-)
-EVA_CLIP = ModelFile(
-    "the EVA02-CLIP-L-14-336 vision model",
-    ("clip_vision", "text_encoders"),
-    ("eva02_clip_l_336_psz14_s6b.*", "*eva02*clip*336*"),
-    "https://huggingface.co/QuanSun/EVA-CLIP/resolve/main/EVA02_CLIP_L_336_psz14_s6B.pt",
-)
-FACE_PARSING = ModelFile(
-    "the BiSeNet face parsing model",
-    ("facexlib",),
-    ("parsing_bisenet.*",),
-    "https://github.com/xinntao/facexlib/releases/download/v0.2.0/parsing_bisenet.pth",
-)
+FOLDERS = ComfyFolders()
 
 
 def register_folders() -> None:
@@ -95,68 +83,60 @@ def find_identity(name: str) -> Path:
 
 def file_choices(kind: ModelFile) -> list[str]:
     """`auto` and the names of all weight files in the folders of this kind."""
-    return [AUTO, *_files(kind)]
+    return [AUTO, *model_finder.weight_files(kind, FOLDERS)]
 
 
 def find_file(kind: ModelFile, name: str) -> Path:
     """Turn a choice into a path.
 
     Raises:
-        CheckpointError: No such file; the text says where it belongs and where to get it.
+        MissingFilesError: No such file; the text says where it belongs and how to get it.
     """
-    files = _files(kind)
-    if name != AUTO and name in files:
-        return files[name]
     if name == AUTO:
-        for pattern in kind.auto_patterns:
-            for file, path in files.items():
-                if fnmatch(Path(file).name.lower(), pattern):
-                    return path
-    wanted = kind.source.rsplit("/", 1)[1] if name == AUTO else name
-    raise CheckpointError(
-        Path(folder_paths.get_folder_paths(kind.folders[0])[0]) / wanted,
-        f"This file, {kind.description}, is not there. "
-        f"Download it into that folder from {kind.source} and press R in ComfyUI.",
-    )
+        path = model_finder.find(kind, FOLDERS)
+    else:
+        path = model_finder.weight_files(kind, FOLDERS).get(name)
+    if path is not None:
+        return path
+    target = model_finder.target(kind, FOLDERS)
+    if name in (AUTO, kind.name):
+        raise MissingFilesError({target: kind.summary}, fetch_command())
+    told = f"chosen as {kind.description}; auto takes {kind.name}, {kind.summary}"
+    raise MissingFilesError({target.parent / name: told}, fetch_command())
 
 
 def face_model_choices() -> list[str]:
     """Names of the InsightFace packs found, the default one even if it is missing, and none."""
-    return [*dict.fromkeys([DEFAULT_FACE_MODEL, *sorted(_face_models())]), NONE]
+    return [*dict.fromkeys([FACE_MODEL, *sorted(model_finder.face_packs(FOLDERS))]), NONE]
 
 
 def find_face_model(name: str) -> Path:
     """Turn the name of an InsightFace pack into the folder that holds its .onnx files.
 
     Raises:
-        CheckpointError: No such pack.
+        MissingFilesError: No such pack, or a file of antelopev2 is missing.
     """
-    packs = _face_models()
-    if name in packs:
-        return packs[name]
-    root = Path(folder_paths.get_folder_paths("insightface")[0])
-    raise CheckpointError(
-        root / "models" / name,
-        "This InsightFace model pack is not there. "
-        f"Download {FACE_MODEL_SOURCE} and unpack it into that folder.",
-    )
+    missing = {
+        model_finder.target(file, FOLDERS): file.summary
+        for file in FACE_FILES
+        if file.pack == name and model_finder.find(file, FOLDERS) is None
+    }
+    packs = model_finder.face_packs(FOLDERS)
+    if name not in packs and not missing:
+        root = Path(folder_paths.get_folder_paths("insightface")[0])
+        told = f"chosen as the InsightFace pack; PuLID was trained with {FACE_DETECTOR.source}"
+        missing[root / "models" / name] = told
+    if missing:
+        raise MissingFilesError(missing, fetch_command())
+    return packs[name]
 
 
-def _files(kind: ModelFile) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    for folder in kind.folders:
-        for name in folder_paths.get_filename_list(folder):
-            if name.endswith(WEIGHT_SUFFIXES) and name not in files:
-                files[name] = Path(folder_paths.get_full_path_or_raise(folder, name))
-    return files
-
-
-def _face_models() -> dict[str, Path]:
-    packs: dict[str, Path] = {}
-    for root in folder_paths.get_folder_paths("insightface"):
-        for pack in sorted(Path(root, "models").glob("*/")):
-            # The zip holds a folder of its own name, which unpacking into one doubles.
-            for folder in (pack, pack / pack.name):
-                if pack.name not in packs and any(folder.glob("*.onnx")):
-                    packs[pack.name] = folder
-    return packs
+def fetch_command() -> str:
+    """What a user types to download what is missing into the folders of this ComfyUI."""
+    command = [sys.executable, str(PACK / "dev.py"), "models", "missing"]
+    comfyui, models = Path(folder_paths.base_path), Path(folder_paths.models_dir)
+    if models != comfyui / "models":
+        command += ["--models", str(models)]
+    elif comfyui != model_finder.comfyui_around(PACK):
+        command += ["--comfyui", str(comfyui)]
+    return subprocess.list2cmdline(command) if os.name == "nt" else shlex.join(command)

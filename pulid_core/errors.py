@@ -4,7 +4,9 @@ PulidError
 |-- NoFaceError              no face in a photo
 |-- FaceIndexError           fewer faces in a photo than the chosen index asks for
 |-- ReferenceImageError      the photo itself cannot be used (empty, NaN, too small)
-|-- CheckpointError          a model file is missing, damaged, or something else than expected
+|-- CheckpointError          a model file is damaged or something else than expected
+|-- MissingFilesError        model files are not there
+|-- ModelDownloadError       a model file cannot be downloaded, or is not what was downloaded
 |-- IdentityMismatchError    an identity made by another PuLID checkpoint or face model
 |-- IdentityExistsError      an identity would overwrite a file
 |-- UnsupportedModelError    the connected model cannot take a PuLID identity
@@ -16,6 +18,7 @@ Texts follow three beats: what was wanted, what was found, what to do.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -59,7 +62,7 @@ class FaceIndexError(PulidError):
 
 
 class CheckpointError(PulidError):
-    """A model file that is missing, damaged, or holds another model.
+    """A model file that is damaged or holds another model, or a saved identity that is missing.
 
     Attributes:
         path: The file.
@@ -78,6 +81,29 @@ class CheckpointError(PulidError):
         self.missing = missing
         self.unexpected = unexpected
         super().__init__(f"{path}: {reason}")
+
+
+class MissingFilesError(PulidError):
+    """Model files that a node was told to use are not there.
+
+    Attributes:
+        files: Where each belongs, and what it is, in one line.
+        command: What fetches them.
+    """
+
+    def __init__(self, files: Mapping[Path, str], command: str):
+        self.files = dict(files)
+        self.command = command
+        listed = "\n".join(f"* {path}:\n  {told}." for path, told in files.items())
+        super().__init__(
+            f"PulidLoader needs model files that are not there:\n{listed}\n"
+            f"Fetch them with\n  {command}\n"
+            "or download them by hand into these folders, and press R in ComfyUI."
+        )
+
+
+class ModelDownloadError(PulidError):
+    """A model file cannot be downloaded, or what came is not the file."""
 
 
 class IdentityMismatchError(PulidError):

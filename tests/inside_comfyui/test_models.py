@@ -1,5 +1,9 @@
 """Finding model files, and keeping models in memory only as long as they are needed."""
 
+import shlex
+import sys
+from pathlib import Path
+
 import comfy.memory_management
 import comfy.model_management
 import comfy.ops
@@ -8,10 +12,13 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+import utils.extra_config
 from pulid_pack.nodes import model_files
 from pulid_pack.nodes.loader import PulidLoader
 from pulid_pack.nodes.pulid_models import Pulid, PulidPaths
-from pulid_pack.pulid_core.errors import CheckpointError
+from pulid_pack.pulid_core.errors import MissingFilesError
+from pulid_pack.pulid_core.model_catalogue import EVA_CLIP, FACE_FILES, PULID
+from pulid_pack.pulid_core.model_finder import FoldersOnDisk, extra_folders
 from pulid_pack.pulid_core.pulid_file import PulidFile
 
 
@@ -41,31 +48,83 @@ def test_auto_takes_the_best_known_name_in_any_folder(folders):
     mine, shared = folders
     touch(mine / "pulid/something_else.safetensors")
     older = touch(mine / "pulid/pulid_flux_v0.9.0.safetensors")
-    assert model_files.find_file(model_files.PULID, "auto") == older
+    assert model_files.find_file(PULID, "auto") == older
     newer = touch(shared / "pulid/sub/pulid_flux_v0.9.1.safetensors")
-    assert model_files.find_file(model_files.PULID, "auto") == newer
+    assert model_files.find_file(PULID, "auto") == newer
     eva = touch(shared / "text_encoders/EVA02_CLIP_L_336_psz14_s6B.pt")
-    assert model_files.find_file(model_files.EVA_CLIP, "auto") == eva
+    assert model_files.find_file(EVA_CLIP, "auto") == eva
 
 
-def test_a_missing_file_names_its_folder_and_its_source(folders):
-    mine, _ = folders
-    for kind in (model_files.PULID, model_files.EVA_CLIP, model_files.FACE_PARSING):
-        with pytest.raises(CheckpointError) as raised:
-            model_files.find_file(kind, "auto")
-        assert raised.value.path.parent == mine / kind.folders[0]
-        assert kind.source in str(raised.value)
-    answer = PulidLoader.validate_inputs(pulid_file="auto", provider="auto")
-    assert str(mine / "pulid") in answer
+def test_all_missing_files_are_told_at_once(folders):
+    """Each with its place, what it is, size, licence and source; then the command that fetches them."""
+    mine, shared = folders
+    with pytest.raises(MissingFilesError) as raised:
+        PulidLoader.execute("auto", "auto", "auto", "antelopev2", "auto")
+    told = str(raised.value)
+    assert PulidLoader.validate_inputs(pulid_file="auto", provider="auto") == told
+    for file in FACE_FILES:
+        assert f"* {mine / file.folder / file.name}:\n  {file.summary}.\n" in told
+    assert raised.value.command in told
+    assert "press R in ComfyUI" in told
+
+    touch(shared / "pulid/pulid_flux_v0.9.1.safetensors")
+    touch(mine / "insightface/models/antelopev2/glintr100.onnx")
+    with pytest.raises(MissingFilesError) as raised:
+        PulidLoader.execute("auto", "none", "gone.pth", "antelopev2", "auto")
+    parser, detector = raised.value.files
+    assert parser == mine / "facexlib/gone.pth"
+    assert "auto takes parsing_bisenet.pth" in str(raised.value)
+    assert detector == mine / "insightface/models/antelopev2/scrfd_10g_bnkps.onnx"
+
+
+def test_the_command_told_finds_the_folders_of_this_comfyui(folders, monkeypatch, tmp_path):
+    """Wherever the pack and the models lie; quoted for a shell."""
+    base = tmp_path / "Comfy UI"
+    places = {
+        (base / "models", base / "custom_nodes/pack"): "",
+        (base / "models", tmp_path / "elsewhere"): f"--comfyui '{base}'",
+        (tmp_path / "weights", base / "custom_nodes/pack"): f"--models {tmp_path / 'weights'}",
+    }
+    for (models, pack), option in places.items():
+        monkeypatch.setattr(folder_paths, "base_path", str(base))
+        monkeypatch.setattr(folder_paths, "models_dir", str(models))
+        monkeypatch.setattr(model_files, "PACK", pack)
+        dev = shlex.join([sys.executable, str(pack / "dev.py")])
+        assert model_files.fetch_command() == f"{dev} models missing {option}".rstrip()
+
+
+def test_the_command_searches_where_comfyui_does(monkeypatch, tmp_path):
+    """The roots read from extra_model_paths.yaml, against ComfyUI's own reading of it."""
+    (tmp_path / "extra_model_paths.yaml").write_text(
+        f"first:\n  base_path: {tmp_path}/shared\n  clip: |\n    clip\n    more/text\n"
+        "  pulid: weights/pulid\n  unet: unet\n"
+        f"second:\n  is_default: true\n  facexlib: relative\n  vae: {tmp_path}/vae\n  pulid: best\n"
+        "third:\n  clip_vision: ../seen/./here\n",
+        encoding="utf-8",
+    )
+    own = ("pulid", "facexlib", "insightface")
+    names = {
+        name: (list(paths), set(suffixes))
+        for name, (paths, suffixes) in folder_paths.folder_names_and_paths.items()
+        if name not in own
+    }
+    monkeypatch.setattr(folder_paths, "folder_names_and_paths", names)
+    utils.extra_config.load_extra_path_config(str(tmp_path / "extra_model_paths.yaml"))
+    model_files.register_folders()
+    folders = FoldersOnDisk(Path(folder_paths.models_dir), extra_folders(tmp_path))
+    for name in ("clip_vision", "text_encoders", "diffusion_models", "vae", *own):
+        assert folders.roots(name) == model_files.FOLDERS.roots(name), name
 
 
 def test_face_packs_plain_and_in_the_zips_nested_folder(folders):
     mine, shared = folders
     assert model_files.face_model_choices() == ["antelopev2", "none"]
-    with pytest.raises(CheckpointError, match=r"antelopev2\.zip"):
+    with pytest.raises(MissingFilesError, match=r"antelopev2\.zip"):
         model_files.find_face_model("antelopev2")
-    nested = touch(shared / "insightface/models/antelopev2/antelopev2/scrfd_10g_bnkps.onnx")
-    assert model_files.find_face_model("antelopev2") == nested.parent
+    nested = shared / "insightface/models/antelopev2/antelopev2"
+    touch(nested / "scrfd_10g_bnkps.onnx")
+    touch(nested / "glintr100.onnx")
+    assert model_files.find_face_model("antelopev2") == nested
     plain = touch(mine / "insightface/models/buffalo_l/det_10g.onnx")
     assert model_files.find_face_model("buffalo_l") == plain.parent
     assert model_files.face_model_choices() == ["antelopev2", "buffalo_l", "none"]

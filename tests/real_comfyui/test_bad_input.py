@@ -1,13 +1,16 @@
 """Bad input: one clear error each, and the next prompt runs."""
 
 import os
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pulid_pack.pulid_core.model_catalogue import FACE_PARSING, FACE_RECOGNISER
 from pulid_pack.tests.comfyui import ROOT, ComfyServer
 from pulid_pack.tests.real_comfyui.portrait_graph import portrait
 from safetensors.torch import load_file, save_file
@@ -121,16 +124,30 @@ def test_a_huge_photo_works(bad_server):
 
 
 def test_missing_files_are_told_at_queue_time(bad_server, models):
-    """Before anything runs: the folder, and where to get the file."""
-    parser = models / "facexlib/parsing_bisenet.pth"
-    hidden = parser.rename(parser.with_suffix(".hidden"))
+    """Before anything runs, and all at once: their folders, where they come from, how to get them."""
+    files = (FACE_PARSING, FACE_RECOGNISER)
+    hidden = [models / file.folder / file.name for file in files]
+    for path in hidden:
+        path.rename(path.with_suffix(".hidden"))
     try:
         run = bad_server.run(portrait())
+        (told,) = (
+            error["details"] for node in run.node_errors.values() for error in node["errors"]
+        )
+        command = told.partition("Fetch them with\n")[2].splitlines()[0]
+        plan = subprocess.run(
+            shlex.split(command),
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        ).stdout
     finally:
-        hidden.rename(parser)
-    told = str(run.node_errors)
+        for path in hidden:
+            path.with_suffix(".hidden").rename(path)
     assert run.executed_nodes == []
-    assert "facexlib" in told
-    assert (
-        "https://github.com/xinntao/facexlib/releases/download/v0.2.0/parsing_bisenet.pth" in told
-    )
+    for file, path in zip(files, hidden, strict=True):
+        assert f"{path}:" in told
+        assert file.summary in told
+        assert f"to {path}" in plan
+    assert plan.count("* ") == len(files)

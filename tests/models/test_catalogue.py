@@ -1,0 +1,67 @@
+"""The one list of model files, against everything else that names them."""
+
+import ast
+import json
+import subprocess
+import sys
+
+from pulid_pack import dev
+from pulid_pack.pulid_core.model_catalogue import (
+    ALL_FILES,
+    FACE_FILES,
+    FLUX_FILES,
+    models_table,
+    size_text,
+)
+
+
+def test_every_url_of_the_workflow_is_in_the_catalogue():
+    workflow = json.loads((dev.ROOT / "workflows/portrait.json").read_text(encoding="utf-8"))
+    entries = [
+        entry for node in workflow["nodes"] for entry in node["properties"].get("models", [])
+    ]
+    known = {(file.name, file.source, file.folder) for file in ALL_FILES}
+    assert len(entries) >= 7
+    assert {(entry["name"], entry["url"], entry["directory"]) for entry in entries} <= known
+
+
+def test_the_tiny_stage_makes_every_file_where_it_belongs():
+    tree = ast.parse((dev.ROOT / "tests/tiny_stage.py").read_text(encoding="utf-8"))
+    (files,) = (
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "FILES"
+    )
+    assert isinstance(files, ast.Dict)
+    names = {key.value for key in files.keys if isinstance(key, ast.Constant)}
+    assert names == {f"{file.folder}/{file.name}" for file in ALL_FILES}
+
+
+def test_the_readme_holds_the_table():
+    readme = (dev.ROOT / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("<!-- models -->\n")[2].partition("\n<!-- /models -->")[0]
+    assert table == models_table()
+
+
+def test_every_file_is_told_whole():
+    for file in ALL_FILES:
+        for told in (file.description, size_text(file.size), file.licence.name, file.source):
+            assert told in file.summary
+        assert file.licence.url.startswith("https://")
+    restricted = {file.name for file in ALL_FILES if "non-commercial" in str(file.licence)}
+    assert restricted == {
+        *("parsing_bisenet.pth", "scrfd_10g_bnkps.onnx", "glintr100.onnx"),
+        "flux1-dev.safetensors",
+    }
+    assert [file.name for file in FLUX_FILES if file.is_gated] == ["flux1-dev.safetensors"]
+    assert not any(file.is_gated for file in FACE_FILES)
+
+
+def test_the_catalogue_needs_nothing_installed(tmp_path):
+    """Not even site-packages: the standard library alone."""
+    (tmp_path / "models").mkdir()
+    command = [sys.executable, "-I", "-S", str(dev.ROOT / "dev.py"), "models"]
+    run = subprocess.run(
+        [*command, "--comfyui", str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.count("MISSING") == len(ALL_FILES)
