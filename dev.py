@@ -1,4 +1,4 @@
-"""Set up this repository and run it: `python dev.py demo`, `test`, `bench` or `convert`.
+"""Set up this repository and run it: `python dev.py demo`, `test`, `bench`, `pages` or `convert`.
 
 Needs Python 3.10 or newer, git's clone of this repository, and the network on the first run. All
 it makes lies in `.venv` and `.dev`, and `demo-pictures` for the demo's pictures; delete them to start anew.
@@ -202,6 +202,14 @@ def bench(options: argparse.Namespace) -> int:
     return in_venv("benchmarks", *options.names, "--comfyui", comfyui, "--models", STAGE)
 
 
+def pages(_: argparse.Namespace) -> int:
+    """Rewrite the tables in the nodes' help pages and in the README from the nodes themselves."""
+    set_up()
+    comfyui = provide(NEWEST, COMFYUI_CACHE, python=str(PYTHON))
+    arguments = ["--comfyui", comfyui, "--base", CACHE / "pages"]
+    return in_venv(ROOT / "tests" / "pages.py", *arguments)
+
+
 def convert(options: argparse.Namespace) -> int:
     """Put our nodes into a workflow made with an older PuLID-FLUX pack; sets nothing up."""
     # At the end: this folder's `nodes` must not stand before another module of that name.
@@ -308,6 +316,7 @@ def parser() -> argparse.ArgumentParser:
     )
     bench_command = names.add_parser("bench", help=bench.__doc__)
     bench_command.add_argument("names", nargs="*", help="encode, injection; else both")
+    names.add_parser("pages", help=pages.__doc__)
     convert_command = names.add_parser("convert", help=convert.__doc__)
     convert_command.add_argument("old", type=Path, help="saved, or exported for the API")
     convert_command.add_argument("new", type=Path, help="the file to write")
@@ -331,7 +340,8 @@ def main() -> int:
     try:
         if options.command == "test":
             return test(options, rest)
-        return {"demo": demo, "bench": bench, "convert": convert}[options.command](options)
+        commands = {"demo": demo, "bench": bench, "pages": pages, "convert": convert}
+        return commands[options.command](options)
     except (SetupError, ComfyUISourceError) as error:
         say(f"\n{error}")
         return 1
