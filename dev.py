@@ -1,4 +1,4 @@
-"""Set up this repository and run it: `python dev.py demo`, `test`, `bench`, `pages` or `convert`.
+"""Set up this repository and run it: `python dev.py demo`, `test`, `bench` or `convert`.
 
 Needs Python 3.10 or newer, git's clone of this repository, and the network on the first run. All
 it makes lies in `.venv` and `.dev`, and `demo-pictures` for the demo's pictures; delete them to start anew.
@@ -194,20 +194,20 @@ def test_inside(version: str, pytest_arguments: list[str]) -> Step:
     return run_pytest(name, INSIDE, False, pytest_arguments, COMFYUI_UNDER_TEST=str(comfyui))
 
 
-def bench(options: argparse.Namespace) -> int:
-    """Measure against the peers, side by side; prints a table and writes .dev/benchmarks.json."""
-    set_up()
-    make_stage()
-    comfyui = provide(NEWEST, COMFYUI_CACHE, python=str(PYTHON))
-    return in_venv("benchmarks", *options.names, "--comfyui", comfyui, "--models", STAGE)
-
-
 def pages(_: argparse.Namespace) -> int:
     """Rewrite the tables in the nodes' help pages and in the README from the nodes themselves."""
     set_up()
     comfyui = provide(NEWEST, COMFYUI_CACHE, python=str(PYTHON))
     arguments = ["--comfyui", comfyui, "--base", CACHE / "pages"]
     return in_venv(ROOT / "tests" / "pages.py", *arguments)
+
+
+def bench(options: argparse.Namespace) -> int:
+    """Measure against the peers, side by side; prints a table and writes .dev/benchmarks.json."""
+    set_up()
+    make_stage()
+    comfyui = provide(NEWEST, COMFYUI_CACHE, python=str(PYTHON))
+    return in_venv("benchmarks", *options.names, "--comfyui", comfyui, "--models", STAGE)
 
 
 def convert(options: argparse.Namespace) -> int:
@@ -314,9 +314,9 @@ def parser() -> argparse.ArgumentParser:
     test_command.add_argument(
         "--fast", action="store_true", help="only what needs no ComfyUI and is quick"
     )
+    names.add_parser("pages", help=pages.__doc__)
     bench_command = names.add_parser("bench", help=bench.__doc__)
     bench_command.add_argument("names", nargs="*", help="encode, injection; else both")
-    names.add_parser("pages", help=pages.__doc__)
     convert_command = names.add_parser("convert", help=convert.__doc__)
     convert_command.add_argument("old", type=Path, help="saved, or exported for the API")
     convert_command.add_argument("new", type=Path, help="the file to write")
@@ -340,7 +340,7 @@ def main() -> int:
     try:
         if options.command == "test":
             return test(options, rest)
-        commands = {"demo": demo, "bench": bench, "pages": pages, "convert": convert}
+        commands = {"demo": demo, "bench": bench, "convert": convert, "pages": pages}
         return commands[options.command](options)
     except (SetupError, ComfyUISourceError) as error:
         say(f"\n{error}")
