@@ -57,9 +57,12 @@ def texts_of_function(
 
 
 def assignments(statements: Iterable[ast.AST]) -> dict[str, list[ast.expr]]:
-    """What is assigned to each name, in any branch."""
+    """What each name can stand for, in any branch; a function's name for what it returns."""
     values: dict[str, list[ast.expr]] = {}
     for node in statements:
+        if isinstance(node, Function):
+            returns = [part for part in ast.walk(node) if isinstance(part, ast.Return)]
+            values[node.name] = [part.value for part in returns if part.value]
         if not isinstance(node, ast.Assign):
             continue
         target, value = node.targets[0], node.value
@@ -131,6 +134,8 @@ def branches(node: ast.expr | None) -> list[ast.expr]:
             return values
         case ast.Call(func=ast.Attribute(value=owner), args=arguments):
             return [owner, *arguments]  # text.strip(), texts.get(code, text)
+        case ast.Call(func=ast.Name() as function):
+            return [function]
     return []
 
 

@@ -51,6 +51,10 @@ class Node:
         raise FileError(path, texts.get(path, f"the default {path}").strip())
     def validate_inputs(self):
         return "refused" if self else True
+def fail(path):
+    raise PulidError(told(path))
+def told(path):
+    return f"told of {path}" if path else "told of nothing"
 def helper():
     raise Caught("never shown")
 """
@@ -63,4 +67,6 @@ def test_texts_are_put_together_as_python_would(tmp_path):
         "…: from a table",
         "…: the default …",
         "refused",
+        "told of …",
+        "told of nothing",
     }
