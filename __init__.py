@@ -2,4 +2,7 @@
 
 from .nodes import comfy_entrypoint
 
-__all__ = ["comfy_entrypoint"]
+WEB_DIRECTORY = "./web"
+"""The nodes' help pages; no JavaScript."""
+
+__all__ = ["WEB_DIRECTORY", "comfy_entrypoint"]

@@ -32,6 +32,8 @@ STAGE = CACHE / "stage" / "models"
 TESTS = ROOT / "tests"
 INSIDE = "tests/inside_comfyui"
 """Tests that run inside one ComfyUI, named by COMFYUI_UNDER_TEST."""
+BROWSER = "tests/browser"
+"""Tests that drive the browser named by CHROMIUM."""
 JUNIT = CACHE / "pytest.xml"
 REQUIREMENTS = ("requirements.txt", "tests/requirements.txt", "tests/requirements-peers.txt")
 
@@ -209,6 +211,7 @@ def test(options: argparse.Namespace, pytest_arguments: list[str]) -> int:
     ]
     if not options.fast:
         steps += [test_inside(version, pytest_arguments) for version in comfyui_source().VERSIONS]
+        steps.append(test_in_browser(pytest_arguments))
     return summarise(steps, time.monotonic() - begin)
 
 
@@ -217,6 +220,38 @@ def test_inside(version: str, pytest_arguments: list[str]) -> Step:
     comfyui = provide(version, tiny_t5=True)
     name = f"in {version}"
     return run_pytest(name, INSIDE, False, pytest_arguments, COMFYUI_UNDER_TEST=str(comfyui))
+
+
+def test_in_browser(pytest_arguments: list[str], **environment: str) -> Step:
+    """Drive each ComfyUI's own frontend in a headless Chromium."""
+    chromium = find_chromium()
+    if not chromium:
+        missing = "no Chromium: install it or Chrome, or set CHROMIUM to the path of one"
+        return Step("browser", f"{'FAILED' if os.environ.get('CI') else 'not run'}: {missing}")
+    say(f"\nThe browser tests drive {chromium}")
+    return run_pytest("browser", BROWSER, False, pytest_arguments, CHROMIUM=chromium, **environment)
+
+
+def find_chromium() -> str:
+    """Find a Chromium on this machine, or try to install one; empty when there is none."""
+    command = [str(PYTHON), str(TESTS / "chromium.py")]
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    return result.stdout.strip()
+
+
+def pages(_: argparse.Namespace) -> int:
+    """Rewrite the tables in the nodes' help pages and in the README from the nodes themselves."""
+    set_up()
+    arguments = ["--comfyui", provide(), "--base", CACHE / "pages"]
+    return in_venv(ROOT / "tests" / "pages.py", *arguments)
+
+
+def pictures(_: argparse.Namespace) -> int:
+    """Take the pictures of workflows and nodes anew, in the newest ComfyUI's own frontend."""
+    set_up()
+    make_stage()
+    newest = f"{comfyui_source().NEWEST} and (unchanged or picture)"
+    return summarise([test_in_browser(["-k", newest], PICTURES="1")], 0)
 
 
 def bench(options: argparse.Namespace) -> int:
@@ -395,6 +430,8 @@ def parser() -> argparse.ArgumentParser:
     test_command.add_argument(
         "--fast", action="store_true", help="only what needs no ComfyUI and is quick"
     )
+    for command in (pages, pictures):
+        names.add_parser(command.__name__, help=command.__doc__)
     bench_command = names.add_parser("bench", help=bench.__doc__)
     bench_command.add_argument("names", nargs="*", help="encode, injection; else both")
     models_command = names.add_parser("models", help=models.__doc__)
@@ -430,9 +467,8 @@ def main() -> int:
     try:
         if options.command == "test":
             return test(options, rest)
-        return {"demo": demo, "bench": bench, "models": models, "convert": convert}[
-            options.command
-        ](options)
+        commands = (demo, bench, pages, pictures, models, convert)
+        return {run.__name__: run for run in commands}[options.command](options)
     except SetupError as error:
         say(f"\n{error}")
         return 1

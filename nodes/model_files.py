@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -139,4 +136,4 @@ def fetch_command() -> str:
         command += ["--models", str(models)]
     elif comfyui != model_finder.comfyui_around(PACK):
         command += ["--comfyui", str(comfyui)]
-    return subprocess.list2cmdline(command) if os.name == "nt" else shlex.join(command)
+    return " ".join(f'"{part}"' if " " in part else part for part in command)

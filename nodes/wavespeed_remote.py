@@ -285,7 +285,11 @@ def _main_inputs() -> list[io.Input]:
             optional=True,
             tooltip="Photo of the person, face clear and well lit. Not needed with prediction_id.",
         ),
-        io.String.Input("prompt", multiline=True, tooltip="What the portrait shows."),
+        io.String.Input(
+            "prompt",
+            multiline=True,
+            tooltip="What the portrait shows. Not needed with prediction_id.",
+        ),
         io.String.Input(
             "size", default="1024*1024", tooltip="Width*height in pixels, 256 to 1536 each."
         ),
@@ -295,7 +299,7 @@ def _main_inputs() -> list[io.Input]:
             min=0.0,
             max=20.0,
             step=0.1,
-            tooltip="How closely the prompt is followed. 3 to 4 looks natural; 0 ignores it.",
+            tooltip="How closely the prompt is followed. 0 and 1 are loose; the service advises 3 to 4.",
         ),
         io.Int.Input(
             "seed",
@@ -340,7 +344,8 @@ def _batch_inputs() -> list[io.Input]:
             default=1,
             min=1,
             max=16,
-            tooltip="Images per photo and prompt, with seeds counting up. Each is billed.",
+            tooltip="Images per photo and prompt, with seeds counting up; 1 is a single image. Each "
+            "is billed.",
         ),
         io.Combo.Input(
             "batch_mode",
@@ -354,7 +359,7 @@ def _batch_inputs() -> list[io.Input]:
             "prompt_per_line",
             optional=True,
             default=False,
-            tooltip="On: every line of the prompt is a prompt of its own.",
+            tooltip="On: every line of the prompt is a prompt of its own. Off: all lines are one.",
         ),
     ]
 
@@ -369,7 +374,8 @@ def _limit_inputs() -> list[io.Input]:
             min=0.0,
             max=100.0,
             step=0.01,
-            tooltip="A run whose new images would cost more is refused before anything is sent.",
+            tooltip="US dollars. A run whose new images would cost more is refused before anything is "
+            "sent: 0 only collects what was paid before, 1 allows about 50 images.",
         ),
         io.Int.Input(
             "max_wait_s",
@@ -387,7 +393,7 @@ def _limit_inputs() -> list[io.Input]:
             min=1,
             max=16,
             advanced=True,
-            tooltip="Images at once. New accounts may run 2.",
+            tooltip="Images at once; 1 is one after another. New accounts may run 2.",
         ),
     ]
 
@@ -409,14 +415,16 @@ def _expert_inputs() -> list[io.Input]:
             optional=True,
             default=False,
             advanced=True,
-            tooltip="On: pay again for images that were delivered before.",
+            tooltip="On: pay again for images that were delivered before. Off: they come from this "
+            "computer.",
         ),
         io.Boolean.Input(
             "enable_base64_output",
             optional=True,
             default=False,
             advanced=True,
-            tooltip="On: the image comes inside the answer. For networks that block the file host.",
+            tooltip="On: the image comes inside the answer, for networks that block the file host. "
+            "Off: it is downloaded.",
         ),
         io.Boolean.Input(
             "enable_sync_mode",
@@ -430,7 +438,8 @@ def _expert_inputs() -> list[io.Input]:
             optional=True,
             default="",
             advanced=True,
-            tooltip="Ids of earlier predictions: they are fetched, nothing is generated or billed.",
+            tooltip="Ids of earlier predictions, one per line or separated by commas: they are fetched, "
+            "nothing is generated or billed. Empty: the prompt is used.",
         ),
     ]
 

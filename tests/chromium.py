@@ -12,7 +12,6 @@ PLACES = (
     "C:/Program Files/Google/Chrome/Application/chrome.exe",
     "C:/Program Files (x86)/Microsoft/Edge/Application/msedge.exe",
 )
-ADVICE = "Install Chromium or Chrome, or set CHROMIUM to the path of one."
 
 
 def find() -> Path | None:
@@ -38,7 +37,8 @@ def install() -> None:
         apt = ["apt-get", "-qq", "-o", "Dpkg::Use-Pty=0"]
         commands = [[*apt, "update"], [*apt, "install", "--yes", "chromium"]]
     for command in commands:
-        subprocess.run(command, check=False, stdin=subprocess.DEVNULL)
+        # What is installed is shown; the answer to whoever started this is standard output alone.
+        subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=sys.stderr)
 
 
 if __name__ == "__main__":

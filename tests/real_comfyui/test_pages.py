@@ -1,0 +1,36 @@
+"""Help pages over real servers: in step with the nodes, and delivered."""
+
+import pytest
+import requests
+from pulid_pack.tests.comfyui import PACK_NAME, ROOT
+from pulid_pack.tests.pages import PAGES, generate
+
+pytestmark = pytest.mark.comfy
+
+
+def test_the_pages_are_those_of_the_nodes(matrix_server):
+    """Every node has one; a page that lacks a node is left over."""
+    fresh = generate(matrix_server.object_info())
+    stale = [
+        str(path)
+        for path, text in fresh.items()
+        if not (ROOT / path).exists() or (ROOT / path).read_text(encoding="utf-8") != text
+    ]
+    assert stale == [], "run python dev.py pages"
+    assert {path.name for path in (ROOT / PAGES).glob("*.md")} <= {path.name for path in fresh}
+
+
+def test_the_browser_gets_the_pages(matrix_server):
+    """Where the frontend asks for them, and not as HTML, which it takes for a missing page."""
+    assert (ROOT / PAGES / "PulidApplyFlux.md").exists()
+    for page in (ROOT / PAGES).iterdir():
+        answer = requests.get(
+            f"{matrix_server.url}/extensions/{PACK_NAME}/docs/{page.name}", timeout=60
+        )
+        assert answer.content == page.read_bytes()
+        assert "html" not in answer.headers["Content-Type"]
+
+
+def test_no_script_of_ours_runs_in_the_browser(matrix_server):
+    scripts = requests.get(f"{matrix_server.url}/extensions", timeout=60).json()
+    assert [script for script in scripts if PACK_NAME in script] == []
