@@ -2,11 +2,20 @@
 
 import hashlib
 import io
+import re
 from pathlib import Path
 
 from PIL import Image
 
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = "docs/pictures"
 ADVICE = "run `python dev.py pictures`"
+
+
+def named_in_readme() -> set[str]:
+    """The pictures that the README shows, by path below the repository."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    return set(re.findall(rf"\(({FOLDER}/[\w-]+\.jpg)\)", readme))
 
 
 def digest(source: bytes) -> str:

@@ -92,14 +92,22 @@ class Frontend:
 
     def open_template(self, name: str) -> None:
         """Open one of our workflows from the template browser."""
-        self.button("Templates").click()
+        self.find_template(name).click()
+        self._wait_for_workflow(name)
+
+    def find_template(self, name: str) -> Locator:
+        """Open the template browser, if it is not, at one of our workflows."""
         dialog = self.page.get_by_role("dialog")
-        dialog.get_by_text(PACK_NAME, exact=True).last.click()
+        if not dialog.count():
+            self.button("Templates").click()
+            dialog.get_by_text(PACK_NAME, exact=True).last.click()
         thumbnail = dialog.get_by_test_id(f"template-workflow-{name}")
         thumbnail.scroll_into_view_if_needed()
-        thumbnail.locator("img").first.wait_for()
-        thumbnail.click()
-        self._wait_for_workflow(name)
+        self.page.wait_for_function(
+            "(image) => image.complete && image.naturalWidth > 0",
+            arg=thumbnail.locator("img").first.element_handle(),
+        )
+        return thumbnail
 
     def save_as(self, name: str) -> None:
         """Save the workflow with Ctrl+S."""

@@ -17,6 +17,17 @@ WORKFLOWS = sorted(
 by_name = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 
 
+def test_template_browser_shows_every_workflow(frontend, version, pictures):
+    """With its thumbnail, whichever way one scrolls."""
+    for path in WORKFLOWS:
+        frontend.find_template(path.stem)
+    frontend.find_template(WORKFLOWS[0].stem)
+    if version == NEWEST:
+        names = " ".join(sorted(path.name for path in WORKFLOWS)).encode()
+        path = pictures / picture_files.FOLDER / "templates.jpg"
+        picture_files.save(frontend.page.screenshot(), path, names, 1400)
+
+
 @by_name
 def test_workflow_opens_and_runs_unchanged(path, frontend, comfyui, version, pictures):
     """No node or input is missing, the frontend and we convert it alike, and it gives its pictures."""
@@ -44,10 +55,11 @@ def inputs(prompt: dict) -> dict:
 
 
 def take_pictures(frontend, path, folder) -> None:
-    """The whole graph for the documentation, and a square one for the template browser."""
+    """The whole graph, if the README shows it, and a square one for the template browser."""
     source = path.read_bytes()
-    wide = frontend.page.screenshot()
-    picture_files.save(wide, folder / "docs" / "pictures" / f"{path.stem}.jpg", source, 1400)
+    wide = f"{picture_files.FOLDER}/{path.stem}.jpg"
+    if wide in picture_files.named_in_readme():
+        picture_files.save(frontend.page.screenshot(), folder / wide, source, 1400)
     frontend.page.set_viewport_size({"width": 1000, "height": 1000})
     frontend.show_whole_graph()
     square = frontend.page.screenshot()
