@@ -90,10 +90,11 @@ class Scope:
         constants: dict[str, list[ast.expr]],
         known: dict[str, list[str]] | None = None,
     ) -> "Scope":
-        arguments = {arg.arg: UNKNOWN for arg in ast.walk(function) if isinstance(arg, ast.arg)}
         local = assignments(ast.walk(function))
-        handed_in = {name: arguments[name] for name in arguments.keys() - local}
-        return cls(handed_in | (known or {}), constants | local)
+        arguments = {arg.arg for arg in ast.walk(function) if isinstance(arg, ast.arg)}
+        return cls(
+            dict.fromkeys(arguments - local.keys(), UNKNOWN) | (known or {}), constants | local
+        )
 
     def texts(self, node: ast.expr | None, above: frozenset[str] = frozenset()) -> list[str]:
         """All texts that an expression can have; `above` are the names that led to it."""

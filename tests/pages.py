@@ -188,9 +188,11 @@ def code(text: str) -> str:
 def table(head: list[str], rows: Iterable[Sequence[str]]) -> str:
     """A table of GitHub's Markdown."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(
-        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines
-    )
+    return "\n".join(f"| {' | '.join(map(escaped, line))} |" for line in lines)
+
+
+def escaped(cell: str) -> str:
+    return cell.replace("|", r"\|")
 
 
 def main() -> None:

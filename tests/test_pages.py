@@ -41,6 +41,13 @@ def test_no_script_comes_with_the_pages():
     assert kinds <= {".md", ".jpg"}
 
 
+def test_the_pages_are_in_the_published_pack():
+    """Without the slash, .comfyignore would leave out web/docs with docs."""
+    ignored = (ROOT / ".comfyignore").read_text(encoding="utf-8").splitlines()
+    assert "docs/" not in ignored
+    assert "/docs/" in ignored
+
+
 @pytest.fixture
 def pack(tmp_path):
     """A pack of a README alone."""

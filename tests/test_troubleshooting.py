@@ -5,7 +5,7 @@ import re
 import pytest
 from pulid_pack.tests.comfyui import ROOT
 from pulid_pack.tests.error_texts import error_texts
-from pulid_pack.tests.pages import troubleshooting
+from pulid_pack.tests.pages import PAGES, troubleshooting
 
 TROUBLES = troubleshooting((ROOT / "README.md").read_text(encoding="utf-8"))
 MESSAGES = [message for trouble in TROUBLES for message in trouble.messages]
@@ -29,9 +29,11 @@ def test_every_row_stands_for_a_text(message):
     assert any(fits(message, text) for text in TEXTS)
 
 
-def test_every_row_has_a_cure_and_a_source():
+def test_every_row_has_a_cure_and_names_nodes_that_exist():
+    pages = {page.stem for page in (ROOT / PAGES).glob("*.md")}
     for trouble in TROUBLES:
-        assert trouble.remedy.endswith((".", "`."))
+        assert trouble.remedy.endswith(".")
+        assert {name for name in trouble.nodes if name.startswith(("Pulid", "Wavespeed"))} <= pages
         assert trouble.nodes
 
 
