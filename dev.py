@@ -300,7 +300,9 @@ def test_in_browser(pytest_arguments: list[str], **environment: str) -> Step:
         missing = "no Chromium: install it or Chrome, or set CHROMIUM to the path of one"
         return Step("browser", f"{'FAILED' if os.environ.get('CI') else 'not run'}: {missing}")
     say(f"\nThe browser tests drive {chromium}")
-    return run_pytest("browser", BROWSER, False, pytest_arguments, CHROMIUM=chromium, **environment)
+    return run_pytest(
+        "browser", [BROWSER], False, pytest_arguments, CHROMIUM=chromium, **environment
+    )
 
 
 def find_chromium() -> str:
