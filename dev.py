@@ -15,10 +15,13 @@ import argparse
 import hashlib
 import json
 import os
+import re
+import shutil
 import subprocess
 import time
 import venv
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -35,6 +38,13 @@ INSIDE = "tests/inside_comfyui"
 BROWSER = "tests/browser"
 """Tests that drive the browser named by CHROMIUM."""
 JUNIT = CACHE / "pytest.xml"
+BOUNDS = CACHE / "bounds"
+ENDS = ("lowest", "newest")
+"""Both ends of what requirements.txt allows; each is installed into a folder of its own."""
+USING_THE_REQUIRED = (
+    *("tests/dependency_bounds.py", "tests/core/test_parity.py", "tests/test_tiny_stage.py"),
+    *("tests/identity/test_faces.py", "tests/identity/test_similarity.py"),
+)
 REQUIREMENTS = ("requirements.txt", "tests/requirements.txt", "tests/requirements-peers.txt")
 
 
@@ -139,6 +149,22 @@ def pip(*arguments: str) -> None:
         )
 
 
+def install_end(end: str) -> Path:
+    """Put one end of the required packages into a folder; once, until the requirements change."""
+    folder = BOUNDS / end
+    requirements = (ROOT / "requirements.txt").read_text(encoding="utf-8").split()
+    if end == "lowest":
+        requirements = [re.sub(">=(.+),<.+", r"==\1", line) for line in requirements]
+    stamp, wanted = folder / "dev-stamp", "\n".join(requirements)
+    if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
+        say(f"Installing the {end} packages that requirements.txt allows ...")
+        shutil.rmtree(folder, ignore_errors=True)
+        # What they need besides is in the virtual environment.
+        pip("--no-deps", "--target", str(folder), *requirements)
+        stamp.write_text(wanted, encoding="utf-8")
+    return folder
+
+
 def make_stage() -> None:
     """Write the tiny stage's checkpoints, where they are not there yet."""
     if in_venv(ROOT / "tests" / "tiny_stage.py", STAGE):
@@ -201,17 +227,21 @@ def test(options: argparse.Namespace, pytest_arguments: list[str]) -> int:
     if not options.fast:
         for version in comfyui_source().VERSIONS:
             provide(version, tiny_t5=True)
+        for end in ENDS:
+            install_end(end)
     set_up_s = time.monotonic() - begin
     steps = [
         Step("set-up", f"ok ({set_up_s:.0f} s)"),
         check("ruff check", "-m", "ruff", "check", "."),
         check("ruff format", "-m", "ruff", "format", "--check", "."),
         check("pyright", "-m", "pyright"),
-        run_pytest("pytest", "tests", options.fast, pytest_arguments),
+        run_pytest("pytest", ["tests"], options.fast, pytest_arguments),
     ]
     if not options.fast:
         steps += [test_inside(version, pytest_arguments) for version in comfyui_source().VERSIONS]
         steps.append(test_in_browser(pytest_arguments))
+        steps += [test_end(end, pytest_arguments) for end in ENDS]
+        steps.append(audit())
     return summarise(steps, time.monotonic() - begin)
 
 
@@ -219,7 +249,48 @@ def test_inside(version: str, pytest_arguments: list[str]) -> Step:
     """Run the tests that import ComfyUI; one process can import only one version."""
     comfyui = provide(version, tiny_t5=True)
     name = f"in {version}"
-    return run_pytest(name, INSIDE, False, pytest_arguments, COMFYUI_UNDER_TEST=str(comfyui))
+    return run_pytest(name, [INSIDE], False, pytest_arguments, COMFYUI_UNDER_TEST=str(comfyui))
+
+
+def test_end(end: str, pytest_arguments: list[str]) -> Step:
+    """Run the tests that use the required packages, with the lowest or the newest allowed."""
+    folder = str(install_end(end))
+    return run_pytest(
+        f"with {end}", USING_THE_REQUIRED, False, pytest_arguments,
+        PYTHONPATH=folder, REQUIRED_PACKAGES=folder,
+    )  # fmt: skip
+
+
+def audit() -> Step:
+    """Ask PyPI for known vulnerabilities in what requirements.txt installs today."""
+    say("\n== pip-audit")
+    command = [str(PYTHON), "-m", "pip_audit", "--requirement", "requirements.txt"]
+    command += ["--format", "json", "--progress-spinner", "off"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return audited(done.stdout, done.stderr)
+
+
+def audited(report: str, errors: str) -> Step:
+    """What pip-audit said; without an answer from the service it is not run, and says why."""
+    try:
+        packages = json.loads(report)["dependencies"]
+    except ValueError:
+        reason = errors.strip().splitlines()[-1:]
+        is_network = re.search("ConnectionError|ProxyError|Timeout|Failed to upgrade `pip`", errors)
+        return Step("pip-audit", "not run" if is_network else "FAILED", reason)
+    found = [
+        f"{package['name']} {package['version']}: {weakness['id']}"
+        for package in packages
+        for weakness in package.get("vulns", ())
+    ]
+    unknown = [package for package in packages if "skip_reason" in package]
+    if found:
+        return Step("pip-audit", "FAILED (known vulnerabilities)", found)
+    if len(unknown) == len(packages):
+        return Step("pip-audit", "not run", [package["skip_reason"] for package in unknown[:1]])
+    names = ", ".join(package["name"] for package in unknown)
+    known = len(packages) - len(unknown)
+    return Step("pip-audit", f"ok ({known} packages)", [f"not known: {names}"] if names else [])
 
 
 def test_in_browser(pytest_arguments: list[str], **environment: str) -> Step:
@@ -229,7 +300,9 @@ def test_in_browser(pytest_arguments: list[str], **environment: str) -> Step:
         missing = "no Chromium: install it or Chrome, or set CHROMIUM to the path of one"
         return Step("browser", f"{'FAILED' if os.environ.get('CI') else 'not run'}: {missing}")
     say(f"\nThe browser tests drive {chromium}")
-    return run_pytest("browser", BROWSER, False, pytest_arguments, CHROMIUM=chromium, **environment)
+    return run_pytest(
+        "browser", [BROWSER], False, pytest_arguments, CHROMIUM=chromium, **environment
+    )
 
 
 def find_chromium() -> str:
@@ -360,11 +433,11 @@ def check(name: str, *arguments: object, **environment: str) -> Step:
 
 
 def run_pytest(
-    name: str, folder: str, fast: bool, arguments: list[str], **environment: str
+    name: str, paths: Iterable[str], fast: bool, arguments: list[str], **environment: str
 ) -> Step:
     JUNIT.unlink(missing_ok=True)
     selection = ["-m", "not comfy and not slow"] if fast else []
-    command = ["-m", "pytest", folder, f"--junitxml={JUNIT}", *selection, *arguments]
+    command = ["-m", "pytest", *paths, f"--junitxml={JUNIT}", *selection, *arguments]
     step = check(name, *command, **environment)
     if JUNIT.exists():
         suite = next(ElementTree.parse(JUNIT).iter("testsuite"))  # noqa: S314 - pytest wrote it

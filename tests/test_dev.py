@@ -86,6 +86,57 @@ def test_a_second_set_up_installs_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("end", "installed"),
+    [("lowest", ["face==2.0", "cv==4.10.0.84"]), ("newest", ["face>=2.0,<3", "cv>=4.10.0.84,<6"])],
+)
+def test_an_end_is_installed_once_per_requirements(end, installed, tmp_path, monkeypatch):
+    """The lowest exactly, the newest as pip finds it; an interrupted one is taken up again."""
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("face>=2.0,<3\ncv>=4.10.0.84,<6\n")
+    calls = []
+
+    def pip(*arguments):
+        calls.append(list(arguments))
+        (tmp_path / "bounds" / end).mkdir(parents=True)
+
+    monkeypatch.setattr(dev, "ROOT", tmp_path)
+    monkeypatch.setattr(dev, "BOUNDS", tmp_path / "bounds")
+    monkeypatch.setattr(dev, "pip", lambda *_: (_ for _ in ()).throw(dev.SetupError("no network")))
+    with pytest.raises(dev.SetupError):
+        dev.install_end(end)
+    monkeypatch.setattr(dev, "pip", pip)
+    folder = dev.install_end(end)
+    assert calls == [["--no-deps", "--target", str(folder), *installed]]
+    assert dev.install_end(end) == folder
+    assert len(calls) == 1
+    requirements.write_text("face>=2.1,<3\n")
+    dev.install_end(end)
+    assert len(calls) == 2
+
+
+SOUND = {"name": "timm", "version": "1.0.31", "vulns": []}
+WEAK = {"name": "timm", "version": "1.0.24", "vulns": [{"id": "CVE-1"}]}
+UNKNOWN = {"name": "timm", "skip_reason": "not found on PyPI: timm (1.0.31)"}
+OFFLINE = "Traceback ...\nrequests.exceptions.ConnectionError: no route"
+
+
+@pytest.mark.parametrize(
+    ("packages", "errors", "outcome", "details"),
+    [
+        ([SOUND, SOUND], "", "ok (2 packages)", []),
+        ([SOUND, UNKNOWN], "", "ok (1 packages)", ["not known: timm"]),
+        ([SOUND, WEAK], "", "FAILED (known vulnerabilities)", ["timm 1.0.24: CVE-1"]),
+        ([UNKNOWN, UNKNOWN], "", "not run", [UNKNOWN["skip_reason"]]),
+        (None, OFFLINE, "not run", [OFFLINE.splitlines()[1]]),
+        (None, "No module named pip_audit", "FAILED", ["No module named pip_audit"]),
+    ],
+)
+def test_an_audit_without_an_answer_is_no_success(packages, errors, outcome, details):
+    report = json.dumps({"dependencies": packages}) if packages else ""
+    assert dev.audited(report, errors) == dev.Step("pip-audit", outcome, details)
+
+
+@pytest.mark.parametrize(
     "arguments", [["--live"], ["--remote", "--yes"], ["--remote", "--models", "m"], ["--nonsense"]]
 )
 def test_arguments_that_do_not_fit_are_refused(arguments, monkeypatch, capsys):
