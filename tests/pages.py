@@ -7,7 +7,7 @@ a page gets a first one. Started by `python dev.py pages`, which prepares what t
 
 import argparse
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,52 +91,77 @@ def generate(object_info: dict[str, NodeInfo], root: Path = ROOT) -> dict[Path, 
 
 
 def fill(text: str, nodes: dict[str, NodeInfo], troubles: list[Trouble]) -> str:
-    """Write the tables between their markers; the one without a node's name is the page's own."""
+    """Write what stands between markers: of the node they name, or of the page's own."""
 
     def between_markers(found: re.Match[str]) -> str:
         kind, name = found[1], found[2].strip()
-        if kind == "inputs":
-            content = inputs_table(nodes[name], with_types=not name)
+        if name:
+            content = inputs_table(nodes[name])
+        elif kind == "inputs":
+            content = inputs_list(nodes[name])
         elif kind == "outputs":
-            content = outputs_table(nodes[name])
+            content = outputs_list(nodes[name])
         else:
-            content = errors_table(nodes[name], troubles)
+            content = errors_list(nodes[name], troubles)
         return f"<!-- {kind}{found[2]} -->\n{content}\n<!-- /{kind}{found[2]} -->"
 
     return GENERATED.sub(between_markers, text)
 
 
-def inputs_table(info: NodeInfo, *, with_types: bool) -> str:
-    """A row for each input; what kind it is, only on the help page."""
-    head = ["input", *(["type"] if with_types else []), "meaning", "range", "default"]
-    rows = []
+def inputs_of(info: NodeInfo) -> Iterator[tuple[str, str, dict[str, Any], bool]]:
+    """Name, kind, options of each input, and whether it is optional."""
     for group in ("required", "optional"):
         for name, (kind, options) in info["input"].get(group, {}).items():
-            title = code(name) + (" (optional)" if group == "optional" else "")
-            kinds = [kind_text(kind)] if with_types else []
-            rows.append([title, *kinds, options["tooltip"], allowed(options), default(options)])
-    return table(head, rows) if rows else "None."
+            yield name, kind, options, group == "optional"
 
 
-def outputs_table(info: NodeInfo) -> str:
-    """A row for each output."""
-    names = map(code, info["output_name"])
+def inputs_table(info: NodeInfo) -> str:
+    """A row for each input, for the README."""
+    rows = [
+        (
+            code(name) + (" (optional)" if is_optional else ""),
+            options["tooltip"],
+            allowed(options),
+            default(options),
+        )
+        for name, _, options, is_optional in inputs_of(info)
+    ]
+    return table(["input", "meaning", "range", "default"], rows)
+
+
+def inputs_list(info: NodeInfo) -> str:
+    """An entry for each input; ComfyUI's help panel is too narrow for a table."""
+    entries = []
+    for name, kind, options, is_optional in inputs_of(info):
+        facts = [kind_text(kind), allowed(options)]
+        facts += [f"default {default(options)}" if default(options) else ""]
+        facts += ["optional" if is_optional else ""]
+        entries.append(f"**{name}** ({', '.join(filter(None, facts))}): {options['tooltip']}")
+    return bullets(entries)
+
+
+def outputs_list(info: NodeInfo) -> str:
+    """An entry for each output."""
     kinds = [
         kind_text(kind) + (", one per run" if is_list else "")
         for kind, is_list in zip(info["output"], info["output_is_list"], strict=True)
     ]
-    rows = zip(names, kinds, info["output_tooltips"], strict=True)
-    return table(["output", "type", "meaning"], rows)
+    outputs = zip(info["output_name"], kinds, info["output_tooltips"], strict=True)
+    return bullets(f"**{name}** ({kind}): {tooltip}" for name, kind, tooltip in outputs)
 
 
-def errors_table(info: NodeInfo, troubles: list[Trouble]) -> str:
+def errors_list(info: NodeInfo, troubles: list[Trouble]) -> str:
     """The troubles that this node can raise."""
-    rows = [
-        ("<br>".join(map(code, trouble.messages)), trouble.remedy)
+    return bullets(
+        f"{' or '.join(map(code, trouble.messages))}: {trouble.remedy}"
         for trouble in troubles
         if info["name"] in trouble.nodes
-    ]
-    return table(["message", "what to do"], rows) if rows else "None of its own."
+    )
+
+
+def bullets(entries: Iterable[str]) -> str:
+    """A list, or the word that there is nothing."""
+    return "\n".join(f"* {entry}" for entry in entries) or "None of its own."
 
 
 def troubleshooting(readme: str) -> list[Trouble]:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from pulid_pack.tests.comfyui import PACK_NAME, ROOT
-from pulid_pack.tests.pages import PAGES, README, Trouble, allowed, errors_table, generate, table
+from pulid_pack.tests.pages import PAGES, README, Trouble, allowed, errors_list, generate, table
 
 PICTURE = re.compile(r"!\[(.{10,})\]\((\w+)\.jpg\)")
 
@@ -66,9 +66,9 @@ def test_a_new_node_gets_a_page(pack):
     assert set(files) == {README, PAGES / "Known.md"}
     page = files[PAGES / "Known.md"]
     assert "# The Known\n\nDoes it.\n" in page
-    assert "| `weight` | number | How much. | -1 to 2147483647 | 0.5 |" in page
-    assert "| `weight` | number, one per run | A \\| B. |" in page
-    assert "| `It … broke`<br>`Gone` | Mend it. |" in page
+    assert "* **weight** (number, -1 to 2147483647, default 0.5): How much.\n" in page
+    assert "* **weight** (number, one per run): A | B.\n" in page
+    assert "* `It … broke` or `Gone`: Mend it.\n" in page
     assert "| `weight` | How much. | -1 to 2147483647 | 0.5 |" in files[README]
     assert "old" not in files[README]
 
@@ -81,7 +81,7 @@ def test_prose_is_kept(pack):
     changed = nodes["Known"] | {"output_tooltips": ["Another.", ""]}
     text = generate({"Known": changed}, pack)[PAGES / "Known.md"]
     assert "By hand." in text
-    assert "| `image` | `IMAGE` | Another. |" in text
+    assert "* **image** (`IMAGE`): Another.\n" in text
 
 
 def test_names_of_files_stay_out_of_the_tables():
@@ -95,5 +95,5 @@ def test_names_of_files_stay_out_of_the_tables():
 
 def test_a_node_without_errors_says_so():
     trouble = Trouble(("Gone",), "Mend it.", frozenset({"Known"}))
-    assert errors_table(node("Other"), [trouble]) == "None of its own."
+    assert errors_list(node("Other"), [trouble]) == "None of its own."
     assert table(["a"], []) == "| a |\n| --- |"

@@ -22,7 +22,7 @@ def test_readme_shows_workflows_as_they_are(name):
 
 
 def test_no_picture_is_left_over():
-    shown = {name for name in pictures.named_in_readme()}
+    shown = set(pictures.named_in_readme())
     kept = {
         path.relative_to(pictures.ROOT).as_posix()
         for path in (pictures.ROOT / pictures.FOLDER).glob("*")

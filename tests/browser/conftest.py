@@ -36,6 +36,7 @@ else:
         "Comfy.Minimap.Visible": False,
         "Comfy.Graph.CanvasInfo": False,
         "Comfy.Graph.CanvasMenu": False,
+        "LiteGraph.Canvas.MinFontSizeForLOD": 0,  # pictures show all texts, however small
         "LiteGraph.Node.TooltipDelay": 0,
     }
 

@@ -32,9 +32,9 @@ FIT = """([left, top, right, bottom]) => {
     ds.offset[1] = (size.height / ds.scale - top - bottom) / 2;
     app.canvas.setDirty(true, true);
 }"""
-BOUNDS = """(margin) => {
-    const boxes = [...app.graph.nodes.map((n) => [...n.boundingRect]),
-                   ...app.graph.groups.map((g) => [...g._bounding])];
+BOUNDS = """([margin, withNotes]) => {
+    const nodes = app.graph.nodes.filter((n) => withNotes || n.type !== "MarkdownNote");
+    const boxes = [...nodes.map((n) => n.boundingRect), ...app.graph.groups.map((g) => g._bounding)];
     return [Math.min(...boxes.map((b) => b[0])) - margin,
             Math.min(...boxes.map((b) => b[1])) - margin,
             Math.max(...boxes.map((b) => b[0] + b[2])) + margin,
@@ -264,9 +264,12 @@ class Frontend:
 
     # Pictures
 
-    def show_whole_graph(self, margin: int = 20) -> None:
-        """Hide everything but the graph, and show all of it."""
+    def show_graph(self, width: int, height: int = 0, *, margin=20, with_notes=True) -> None:
+        """Show the whole graph and nothing else, in a window of its own proportions or these."""
         self.page.evaluate("app.extensionManager.focusMode = true")
+        left, top, right, bottom = self.page.evaluate(BOUNDS, [margin, with_notes])
+        height = height or round(width * (bottom - top) / (right - left))
+        self.page.set_viewport_size({"width": width, "height": height})
         self.page.wait_for_timeout(500)
-        self.page.evaluate(FIT, self.page.evaluate(BOUNDS, margin))
+        self.page.evaluate(FIT, [left, top, right, bottom])
         self.page.wait_for_timeout(700)

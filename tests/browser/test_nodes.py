@@ -70,9 +70,8 @@ def test_picture_of_the_node_is_up_to_date(node, frontend, comfyui, version, pic
         pytest.skip("pictures show the newest ComfyUI")
     info = comfyui.object_info(node)[node]
     frontend.new_workflow()
-    frontend.page.set_viewport_size({"width": 1000, "height": 560})
     build_small_graph(frontend, node, info)
-    frontend.show_whole_graph(margin=40)
+    frontend.show_graph(1000, margin=40)
     source = looks(info)
     path = f"web/docs/{node}.jpg"
     picture_files.save(frontend.page.screenshot(), pictures / path, source, 900)

@@ -39,7 +39,7 @@ def test_workflow_opens_and_runs_unchanged(path, frontend, comfyui, version, pic
     run = frontend.wait_for_end(frontend.press_run())
     assert run["status"]["status_str"] == "success", run["status"]["messages"][-1]
     assert any(re.match(r"\[\d+%\]", title) for title in frontend.heard("titles"))
-    frontend.show_whole_graph()
+    frontend.show_graph(1800)
     savers = [number for number, node in prompt.items() if node["class_type"] == "SaveImage"]
     assert savers or path.stem == "identity-save"
     for number in savers:
@@ -60,8 +60,7 @@ def take_pictures(frontend, path, folder) -> None:
     wide = f"{picture_files.FOLDER}/{path.stem}.jpg"
     if wide in picture_files.named_in_readme():
         picture_files.save(frontend.page.screenshot(), folder / wide, source, 1400)
-    frontend.page.set_viewport_size({"width": 1000, "height": 1000})
-    frontend.show_whole_graph()
+    frontend.show_graph(1000, 1000, with_notes=False)
     square = frontend.page.screenshot()
     picture_files.save(square, folder / "workflows" / f"{path.stem}.jpg", source, 500)
 
