@@ -6,6 +6,7 @@ Files are read as data: safetensors, or PyTorch files with weights_only. Sizes c
 from __future__ import annotations
 
 import pickle
+import struct
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,6 +35,12 @@ KNOWN_MODELS = (
     ("lora_", "a LoRA"),
 )
 """First part of a typical key -> what such a file is, for error texts only."""
+
+_DAMAGED = (
+    *(OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError),
+    *(AssertionError, OverflowError, struct.error),
+)
+"""What PyTorch raises for a file whose bytes are wrong, depending on where they are."""
 
 
 def describe_keys(keys: Iterable[str]) -> str:
@@ -68,7 +75,7 @@ def read_state_dict(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
             "The file holds something other than weights, possibly code, and was not loaded. "
             "Download it again from its original source.",
         ) from error
-    except (RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
+    except _DAMAGED as error:
         raise _damaged(path) from error
     tensors = _only_tensors(state_dict, path)
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

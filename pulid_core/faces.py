@@ -122,6 +122,8 @@ class FaceAnalyser:
                 f"The face detector should run on {provider}, but this ONNX Runtime has only "
                 f"{', '.join(available)}. Choose one of these or auto."
             )
+        if not Path(folder).is_dir():  # InsightFace would download something into it
+            raise _incomplete(folder)
         try:
             app = FaceAnalysis(
                 name=str(folder),
@@ -130,11 +132,7 @@ class FaceAnalyser:
             )
             self._recogniser = app.models["recognition"]
         except (AssertionError, KeyError) as error:  # InsightFace asserts that it found a detector
-            raise CheckpointError(
-                folder,
-                "A face detector and an ArcFace recogniser were expected as .onnx files, but the "
-                "folder lacks one of them. Unpack antelopev2.zip there again.",
-            ) from error
+            raise _incomplete(folder) from error
         app.prepare(
             ctx_id=0,
             det_thresh=DETECTION_THRESHOLD,
@@ -205,6 +203,14 @@ class FaceAnalyser:
         from insightface.app.common import Face as InsightFace
 
         return self._recogniser.get(_rgb_to_bgr(photo), InsightFace(kps=face.key_points))
+
+
+def _incomplete(folder: str | Path) -> CheckpointError:
+    return CheckpointError(
+        folder,
+        "A face detector and an ArcFace recogniser were expected as .onnx files, but the "
+        "folder lacks one of them. Unpack antelopev2.zip there again.",
+    )
 
 
 def _parts(photo: Photo) -> Iterator[Photo]:

@@ -37,6 +37,8 @@ TEXTS = (
 )
 """Entries of the header besides format and format_version."""
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+
 
 @dataclass(frozen=True)
 class KnownCheckpoint:
@@ -149,7 +151,7 @@ def _texts(identity: Identity) -> dict[str, str]:
 def _provenance(texts: dict[str, str], path: Path) -> Provenance:
     try:
         weights = tuple(float(weight) for weight in json.loads(texts["photo_weights"]))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise _stranger(path, "its photo_weights are no list of numbers") from error
     return Provenance(
         checkpoint=KnownCheckpoint(texts["checkpoint_name"], texts["checkpoint_sha256"]),
@@ -179,6 +181,10 @@ def _check_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     required = {TOKENS, UNCOND_TOKENS, ARCFACE}
     if tensors.keys() - {THUMBNAILS} != required:
         raise _stranger(path, f"it holds the tensors {', '.join(sorted(tensors))}")
+    for name, tensor in tensors.items():
+        wanted = (torch.uint8,) if name == THUMBNAILS else FLOATS
+        if tensor.dtype not in wanted:
+            raise _stranger(path, f"its {name} are {tensor.dtype}, not {wanted[0]}")
     tokens, uncond_tokens = tensors[TOKENS], tensors[UNCOND_TOKENS]
     if (
         tokens.ndim != 3

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from random import Random
 
 import pytest
 import torch
@@ -125,6 +126,27 @@ def test_code_in_a_pickle_never_runs(tmp_path, form):
     with pytest.raises(CheckpointError, match=r"not loaded|damaged"):
         read_state_dict(path)
     assert not trace.exists()
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_a_file_with_wrong_bytes_is_damaged_whatever_they_say(tmp_path, is_zip):
+    """800 files with a few bytes changed where the pickle lies; PyTorch raises ten kinds of error."""
+    path, random = tmp_path / "a.pth", Random(2)  # noqa: S311 - chooses bytes
+    weights = {"a": torch.zeros(3, 4), "b": torch.zeros(5).half()}
+    torch.save(weights, path, _use_new_zipfile_serialization=is_zip)
+    sound = path.read_bytes()
+    refused = 0
+    for _ in range(400):
+        damaged = bytearray(sound)
+        for _ in range(random.randint(1, 4)):
+            damaged[random.randrange(60, 500)] = random.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            read_state_dict(path)
+        except CheckpointError:
+            refused += 1
+    assert refused > 300
 
 
 def test_a_file_without_tensors(tmp_path):

@@ -12,8 +12,20 @@ import torch
 from insightface.utils.face_align import norm_crop
 from pulid_pack.benchmarks.peer_encoder import PeerEncoder
 from pulid_pack.pulid_core.encoding import encode_identity
-from pulid_pack.pulid_core.errors import FaceIndexError, NoFaceError, ReferenceImageError
-from pulid_pack.pulid_core.faces import FACE_ORDERS, align, choose_face, face_warnings, sharpness
+from pulid_pack.pulid_core.errors import (
+    CheckpointError,
+    FaceIndexError,
+    NoFaceError,
+    ReferenceImageError,
+)
+from pulid_pack.pulid_core.faces import (
+    FACE_ORDERS,
+    FaceAnalyser,
+    align,
+    choose_face,
+    face_warnings,
+    sharpness,
+)
 from pulid_pack.pulid_core.portrait import EncodeSettings, choose_portraits
 from pulid_pack.pulid_core.vision import INPUT_SIZE_PX
 from pulid_pack.tests.identity.people import T1_FACES, scripted
@@ -213,3 +225,14 @@ def test_embedding_is_raw(astronaut, analyser):
     (portrait,), _ = choose_portraits([astronaut], analyser, EncodeSettings())
     assert portrait.embedding.shape == (512,)
     assert not torch.isclose(portrait.embedding.norm(), torch.tensor(1.0), atol=0.1)
+
+
+def test_a_missing_pack_is_an_error_and_not_a_download(tmp_path, monkeypatch):
+    """InsightFace would fetch it, under its name into the home folder or to where it should be."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("requests.sessions.Session.request", lambda *_, **__: pytest.fail("asked"))
+    monkeypatch.chdir(tmp_path)
+    for folder in (tmp_path / "antelopev2", "antelopev2"):
+        with pytest.raises(CheckpointError, match="Unpack antelopev2"):
+            FaceAnalyser(folder)
+    assert not list(tmp_path.iterdir())

@@ -153,8 +153,12 @@ def change(path, tensors=None, texts=None, drop=()):
         ({"tensors": {"tokens": torch.zeros(32, 2048)}}, "the shapes"),
         ({"tensors": {"tokens": torch.full((1, 32, 2048), torch.nan)}}, "NaN"),
         ({"tensors": {"arcface_embeddings": torch.zeros(512)}}, "another shape"),
+        ({"texts": {"photo_weights": "[" * 100_000}}, "no list of numbers"),
+        ({"tensors": {"tokens": torch.zeros(1, 32, 2048).to(torch.float8_e4m3fn)}}, "float8"),
+        ({"tensors": {"arcface_embeddings": torch.zeros(1, 512) * 1j}}, "complex64"),
+        ({"tensors": {"thumbnails": torch.zeros(1, 112, 112)}}, "uint8"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_file_that_is_no_identity_is_refused(tmp_path, changes, text):
     path = save_identity(make_identity(), tmp_path / "a.safetensors")
