@@ -218,6 +218,15 @@ class Frontend:
             [kind, x, y],
         )
 
+    def choose(self, node_id: str, widget: str, value: str) -> None:
+        """Choose a value in a widget of a node."""
+        self.page.evaluate(
+            """([id, name, value]) => { const node = app.graph.getNodeById(id);
+                 const widget = node.widgets.find((one) => one.name === name);
+                 widget.value = value; widget.callback?.(value); }""",
+            [node_id, widget, value],
+        )
+
     def connect(self, source: str, slot: int, target: str, name: str) -> None:
         """Draw a link from an output to an input."""
         self.page.evaluate(

@@ -16,7 +16,7 @@ FOUND_BY = {
     "likeness": {"Apply PuLID (FLUX)", "PuLID Face Similarity"},
     "wavespeed": {"WaveSpeed FLUX PuLID (remote)", "WaveSpeed Account"},
 }
-# What stands before and behind a node in its picture: node and slot by type of the link.
+# What stands before and behind a node in its picture, by type of the link or name of the output.
 BEFORE = {
     "MODEL": ("UNETLoader", 0),
     "IMAGE": ("LoadImage", 0),
@@ -28,7 +28,8 @@ BEHIND = {
     "MODEL": ("KSampler", "model"),
     "IMAGE": ("SaveImage", "images"),
     "MASK": ("PulidApplyFlux", "attn_mask"),
-    "FLOAT": ("PulidApplyFlux", "weight"),
+    "weight": ("PulidApplyFlux", "weight"),
+    "similarity": ("PulidContactSheet", "scores"),
     "STRING": ("PreviewAny", "source"),
     "PULID": ("PulidApplyFlux", "pulid"),
     "PULID_IDENTITY": ("PulidApplyFlux", "reference"),
@@ -51,7 +52,7 @@ def test_tooltips_and_help(node, frontend, comfyui, version, pictures):
     frontend.new_workflow()
     number = frontend.add_node(node, 300, 200)
     assert frontend.tooltip(frontend.title_place(number)) == info["description"]
-    inputs = info["input"]["required"] | info["input"].get("optional", {})
+    inputs = inputs_of(info)
     for name, place in frontend.input_places(number).items():
         assert frontend.tooltip(place) == inputs[name][1]["tooltip"], name
 
@@ -80,24 +81,28 @@ def test_picture_of_the_node_is_up_to_date(node, frontend, comfyui, version, pic
 
 
 def build_small_graph(frontend, node: str, info: dict) -> None:
-    """The node, what its required inputs come from, and what its first output goes to."""
+    """The node, what its inputs come from, and what its first output goes to."""
     number = frontend.add_node(node, 500, 0)
-    needed = {name: spec[0] for name, spec in info["input"]["required"].items()}
     y = 0
-    for name, kind in needed.items():
-        if isinstance(kind, str) and kind in BEFORE:
+    for name, (kind, *_) in inputs_of(info).items():
+        if kind in BEFORE:
             before, slot = BEFORE[kind]
             neighbour = frontend.add_node(before, 0, y)
+            if before == "LoadImage":
+                frontend.choose(neighbour, "image", "portrait.png")
             frontend.connect(neighbour, slot, number, name)
             y += frontend.height(neighbour) + 60
     if info["output"]:
-        behind, name = BEHIND[info["output"][0]]
-        neighbour = frontend.add_node(behind, 1000, 0)
-        frontend.connect(number, 0, neighbour, name)
+        behind, name = BEHIND.get(info["output_name"][0]) or BEHIND[info["output"][0]]
+        frontend.connect(number, 0, frontend.add_node(behind, 1000, 0), name)
+
+
+def inputs_of(info: dict) -> dict:
+    """All inputs that /object_info lists, in order."""
+    return info["input"]["required"] | info["input"].get("optional", {})
 
 
 def looks(info: dict) -> bytes:
     """What a picture shows of a node: its name, inputs, defaults and outputs; not the user's files."""
-    inputs = info["input"]["required"] | info["input"].get("optional", {})
-    shown = [(name, spec[1].get("default")) for name, spec in inputs.items()]
+    shown = [(name, spec[1].get("default")) for name, spec in inputs_of(info).items()]
     return json.dumps([info["display_name"], shown, info["output_name"]]).encode()

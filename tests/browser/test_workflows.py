@@ -21,7 +21,7 @@ def test_template_browser_shows_every_workflow(frontend, version, pictures):
     """With its thumbnail, whichever way one scrolls."""
     for path in WORKFLOWS:
         frontend.find_template(path.stem)
-    frontend.find_template(WORKFLOWS[0].stem)
+    frontend.find_template("portrait")
     if version == NEWEST:
         names = " ".join(sorted(path.name for path in WORKFLOWS)).encode()
         path = pictures / picture_files.FOLDER / "templates.jpg"
@@ -80,6 +80,7 @@ def test_saved_workflow_comes_back_equal(path, frontend, version):
 def test_cancel_stops_within_a_second(frontend, comfyui):
     """Pressed while our node encodes and while FLUX samples; the next run goes through."""
     frontend.open_template("portrait")
+    comfyui.free()  # what another test computed
     for node in ("PulidApplyFlux", "KSampler"):
         prompt_id = frontend.press_run()
         frontend.page.wait_for_function(
