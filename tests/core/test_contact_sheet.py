@@ -77,6 +77,14 @@ def test_long_captions_stay_below_their_picture_and_inside_their_cell():
     assert paper[blue[1] - 4 : blue[1]].all()
 
 
+def test_every_line_of_a_caption_has_room_and_there_are_three_at_most():
+    captions = [" ".join(["MMMMM"] * words) for words in range(6)]
+    heights = [contact_sheet([plain(RED)], [text], cell_px=64).shape[0] for text in captions]
+    one_line = heights[1] - heights[0]
+    assert one_line > 12  # pixels of the font
+    assert heights == [heights[0] + one_line * lines for lines in (0, 1, 2, 3, 3, 3)]
+
+
 def cells(sheet: np.ndarray, count: int) -> list[np.ndarray]:
     return np.array_split(sheet, count, axis=1)
 
