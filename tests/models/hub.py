@@ -98,8 +98,8 @@ class _Handler(BaseHTTPRequestHandler):
         wanted = self.headers.get("Range")
         start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
         rest = content[start:]
-        if fault == "cut" and start:
-            self.send_response(503)
+        if (fault == "cut" and start) or start >= len(content):
+            self.send_response(503 if fault else 416)
             self._end({})
             return
         self.send_response(206 if wanted else 200)
