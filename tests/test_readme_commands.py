@@ -85,7 +85,7 @@ class Newcomer:
     def run(self, script: Script, folder: Path) -> str:
         """Run commands in one shell, and return what they print."""
         done = subprocess.run(
-            ["bash", "-eu", "-c", "\n".join(map(self._with_shared_folders, script))],
+            ["bash", "-eu", "-c", "\n".join(map(self._with_shared_folders, script))],  # noqa: S607
             cwd=folder,
             env={
                 "HOME": str(self.folder),
