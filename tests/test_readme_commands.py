@@ -1,0 +1,199 @@
+"""A newcomer's walk: every command of README.md, as it stands there, in a fresh folder and home.
+
+The repository is cloned from this checkout's last commit. What takes minutes to install is not
+installed twice: each clone is given this checkout's virtual environment, ComfyUI and stage.
+"""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+
+import pytest
+from pulid_pack.pulid_core.wavespeed.credentials import KEY_VARIABLE
+from pulid_pack.tests import comfyui_source
+from pulid_pack.tests.core import old_graphs
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CLONE = "git clone https://github.com/pulid-for-flux/pulid-for-flux"
+PACK = "pulid-for-flux"
+
+SHELLS = ("", "bash", "powershell")
+FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
+INLINE = re.compile(
+    r"`((?:python dev\.py|pip install|git clone|export|setx|python_embeded\\)[^`]*)`"
+)
+COMMENT = re.compile(r"\s+#\s.*")
+
+WINDOWS = ("setx ", "python_embeded\\")
+NOT_RUN = {
+    "python dev.py test": "it would run this test again",
+    "python dev.py test --fast": "a part of `dev.py test`, which runs this test",
+    "python dev.py bench": "measures for many minutes, on a quiet machine",
+    "python dev.py bench encode": "a part of bench",
+    "python dev.py demo --remote --live": "spends money",
+    "python dev.py pictures": "a part of `dev.py test`: the browser tests, with their pictures kept",
+    "python dev.py convert": "the name of the command; it is run with its files",
+}
+"""Commands that are not run here, and why."""
+STAND_INS = {
+    "path/to/ComfyUI/models": "../../models",
+    "me.jpg": "../../../photo.png",
+    "OLD.json": "../../../old.json",
+    "NEW.json": "../../../new.json",
+    "your-key": "0123456789",
+}
+"""What a reader replaces, and what it is here, seen from the pack's folder."""
+
+Script = tuple[str, ...]
+
+
+def scripts(text: str) -> list[Script]:
+    """The commands of each block, and each command within a sentence; each once."""
+    blocks = [body.splitlines() for _, shell, body in FENCED.findall(text) if shell in SHELLS]
+    inline = [[" ".join(command.split())] for command in INLINE.findall(FENCED.sub("", text))]
+    found = [tuple(COMMENT.sub("", line).strip() for line in lines) for lines in blocks + inline]
+    return list(dict.fromkeys(found))
+
+
+SCRIPTS = scripts(README)
+COMMANDS = {command for script in SCRIPTS for command in script}
+RUN = [
+    kept
+    for script in SCRIPTS
+    if (kept := tuple(c for c in script if c not in NOT_RUN and not c.startswith(WINDOWS)))
+]
+
+
+@dataclass(frozen=True)
+class Newcomer:
+    """Somebody with git and Python, and a ComfyUI in `folder` that has the pack and the models."""
+
+    folder: Path
+    venv: Path
+    cache: Path
+
+    @property
+    def pack(self) -> Path:
+        return self.folder / "ComfyUI" / "custom_nodes" / PACK
+
+    def run(self, script: Script, folder: Path) -> str:
+        """Run commands in one shell, and return what they print."""
+        done = subprocess.run(
+            ["bash", "-eu", "-c", "\n".join(map(self._with_shared_folders, script))],  # noqa: S607
+            cwd=folder,
+            env={
+                "HOME": str(self.folder),
+                "PATH": f"{self.venv / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stdout[-4000:]
+        return done.stdout
+
+    def _with_shared_folders(self, command: str) -> str:
+        if command != CLONE:
+            return command
+        links = {".venv": self.venv, ".dev": self.cache}
+        lines = [f"ln -s {shlex.quote(str(to))} {PACK}/{name}" for name, to in links.items()]
+        return "\n".join([command, *lines])
+
+
+@pytest.fixture(scope="module")
+def newcomer(tmp_path_factory, comfyui_dir, stage, demo_photo) -> Newcomer:
+    """With the pack cloned into a ComfyUI, by the README's own command."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    (folder / ".gitconfig").write_text(
+        f'[url "{ROOT.as_posix()}"]\n    insteadOf = {CLONE.split()[-1]}\n'
+        "[safe]\n    directory = *\n",
+        encoding="utf-8",
+    )
+    (folder / "photo.png").write_bytes(demo_photo.read_bytes())
+    prompt = old_graphs.prompt(old_graphs.SIPIE)
+    (folder / "old.json").write_text(json.dumps(prompt), encoding="utf-8")
+    newcomer = Newcomer(folder, Path(sys.prefix), shared_cache(folder, comfyui_dir, stage))
+    newcomer.pack.parent.mkdir(parents=True)
+    (folder / "ComfyUI" / "models").symlink_to(stage)
+    newcomer.run((CLONE,), newcomer.pack.parent)
+    return newcomer
+
+
+def shared_cache(folder: Path, comfyui: Path, stage: Path) -> Path:
+    """A `.dev` whose every ComfyUI fits the tiny stage, also where real models are expected."""
+    cache = folder / "cache"
+    for name in ("comfyui", "stage"):
+        (cache / name).mkdir(parents=True)
+    for suffix in ("", "-tiny-t5"):
+        (cache / "comfyui" / f"{comfyui_source.NEWEST}{suffix}").symlink_to(comfyui)
+    (cache / "stage" / "models").symlink_to(stage)
+    return cache
+
+
+def with_stand_ins(command: str) -> str:
+    for placeholder, stand_in in STAND_INS.items():
+        command = command.replace(placeholder, stand_in)
+    return command
+
+
+@pytest.mark.slow
+@pytest.mark.comfy
+@pytest.mark.parametrize("script", RUN, ids=" && ".join)
+def test_commands_run(script: Script, newcomer: Newcomer, tmp_path: Path):
+    """From an empty folder where they clone, otherwise in the installed pack's folder."""
+    folder = tmp_path if CLONE in script else newcomer.pack
+    newcomer.run(tuple(map(with_stand_ins, script)), folder)
+    if "python dev.py convert OLD.json NEW.json" in script:
+        converted = (newcomer.folder / "new.json").read_text(encoding="utf-8")
+        assert "PulidApplyFlux" in converted
+
+
+@pytest.mark.parametrize("command", sorted(c for c in COMMANDS if c.startswith(WINDOWS)))
+def test_windows_commands_name_what_exists(command: str):
+    """The variable that the pack reads, or a file of the repository below the pack's folder."""
+    *_, last = command.split()
+    if command.startswith("setx"):
+        assert command.split()[1:] == [KEY_VARIABLE, '"your-key"']
+    else:
+        path = PureWindowsPath(last)
+        assert path.is_relative_to(rf"ComfyUI\custom_nodes\{PACK}")
+        assert (ROOT / Path(*path.parts[3:])).is_file()
+
+
+def test_the_key_is_exported_under_the_name_that_the_pack_reads():
+    assert f'export {KEY_VARIABLE}="your-key"' in COMMANDS
+
+
+@pytest.mark.parametrize("command", [CLONE, *NOT_RUN])
+def test_every_exception_is_a_command_of_the_readme(command: str):
+    assert command in COMMANDS
+
+
+@pytest.mark.parametrize("placeholder", STAND_INS)
+def test_every_stand_in_stands_for_something(placeholder: str):
+    assert any(placeholder in command for command in COMMANDS)
+
+
+def test_commands_are_found_where_a_reader_sees_them():
+    """In blocks, also within lists, and in sentences; not in Python, and without comments."""
+    text = (
+        "Type `python dev.py\n  demo`, not `python` or `demo`.\n"
+        "```\ncd a  # there\n\npython dev.py  x\n```\n"
+        "* list\n\n  ```bash\n  pip install -r a.txt\n  ```\n"
+        "```python\nimport os\n```\n```powershell\nsetx A b\n```\n"
+    )
+    assert scripts(text) == [
+        ("cd a", "", "python dev.py  x"),
+        ("pip install -r a.txt",),
+        ("setx A b",),
+        ("python dev.py demo",),
+    ]
