@@ -36,7 +36,10 @@ class PulidApplyFlux(io.ComfyNode):
             category="PuLID FLUX",
             description="Gives the picture the face of the person on the reference photo. "
             "Shows what the encoder saw: the aligned face, and the masked gray crop.",
-            search_aliases=["pulid", "face", "identity", "likeness", "face id", "same person"],
+            search_aliases=[
+                *("pulid", "face", "identity", "likeness", "face id", "same person"),
+                *("人脸", "换脸", "身份"),
+            ],
             inputs=[
                 io.Model.Input(
                     "model",

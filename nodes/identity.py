@@ -45,7 +45,10 @@ class PulidEncodeIdentity(io.ComfyNode):
             category=CATEGORY,
             description="Turns one or several photos of one person into an identity, and shows "
             "which face was taken and what the encoder saw of it.",
-            search_aliases=["pulid", "face", "face id", "face embedding", "identity", "person"],
+            search_aliases=[
+                *("pulid", "face", "face id", "face embedding", "identity", "person", "likeness"),
+                *("人脸", "身份"),
+            ],
             inputs=[
                 PulidSocket.Input("pulid", tooltip="From PulidLoader."),
                 io.Image.Input("image", tooltip="One photo, or a batch of photos of one person."),
