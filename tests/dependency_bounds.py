@@ -18,6 +18,7 @@ REQUIREMENTS = (ROOT / "requirements.txt").read_text(encoding="utf-8").split()
 MODULES = {"insightface": "insightface", "opencv-python": "cv2", "timm": "timm"}
 
 
+@pytest.mark.filterwarnings("ignore")  # of the packages' own imports
 @pytest.mark.parametrize("requirement", REQUIREMENTS)
 def test_this_end_is_imported(requirement: str):
     """From its folder, in the version that its metadata say; the lowest is the bound itself."""

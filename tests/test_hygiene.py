@@ -169,4 +169,4 @@ WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_workflows_name_no_place_on_a_machine(path: Path):
     text = json.dumps(json.loads(path.read_text(encoding="utf-8")), ensure_ascii=False)
-    assert not re.findall(r'(?:[\s"(](?:/|~/|[A-Za-z]:\\\\)|file://)[\w.~-]+[/\\][^"\s]*', text)
+    assert not re.findall(r'[\s"(](?:/|~/|[A-Za-z]:\\\\)[\w.~-]+[/\\][^"\s]*|file://', text)

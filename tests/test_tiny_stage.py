@@ -44,6 +44,7 @@ def test_idformer_has_the_real_number_of_parameters():
     assert sum(np.prod(shape) for _, shape in tiny_stage.idformer_shapes()) == 151_398_400
 
 
+@pytest.mark.filterwarnings("ignore:.FluxPosEmbed. is deprecated:FutureWarning")  # diffusers' own
 def test_controlnet_has_its_peers_layout():
     """FLUX.1-dev-ControlNet-Union-Pro-2.0's configuration, but for the widths of the tiny FLUX."""
     with torch.device("meta"):
