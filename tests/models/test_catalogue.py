@@ -39,7 +39,7 @@ def test_the_tiny_stage_makes_every_file_where_it_belongs():
 
 def test_the_readme_holds_the_table():
     readme = (dev.ROOT / "README.md").read_text(encoding="utf-8")
-    table = readme.partition("<!-- models -->\n")[2].partition("\n<!-- /models -->")[0]
+    table = readme.partition("<!-- models -->\n\n")[2].partition("\n\n<!-- /models -->")[0]
     assert table == models_table()
 
 
