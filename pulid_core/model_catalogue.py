@@ -143,6 +143,11 @@ FACE_FILES = (PULID, EVA_CLIP, FACE_PARSING, FACE_DETECTOR, FACE_RECOGNISER)
 """What PuLID needs."""
 
 TEXT_ENCODERS = "comfyanonymous/flux_text_encoders"
+FLUX_DEV_LICENCE = Licence(
+    "FLUX.1 [dev] licence",
+    f"{HUB}/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md",
+    "non-commercial",
+)
 FLUX_FILES = (
     ModelFile(
         "flux1-dev.safetensors",
@@ -151,11 +156,7 @@ FLUX_FILES = (
         "black-forest-labs/FLUX.1-dev",
         "flux1-dev.safetensors",
         23_802_932_552,
-        Licence(
-            "FLUX.1 [dev] licence",
-            f"{HUB}/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md",
-            "non-commercial",
-        ),
+        FLUX_DEV_LICENCE,
         ("flux1-dev.safetensors",),
         is_gated=True,
     ),
@@ -191,8 +192,38 @@ FLUX_FILES = (
         ("ae.safetensors",),
         original=f"{HUB}/black-forest-labs/FLUX.1-schnell/resolve/main/ae.safetensors",
     ),
+    ModelFile(
+        "flux1-dev-kontext_fp8_scaled.safetensors",
+        "FLUX.1 Kontext, for kontext-edit",
+        ("diffusion_models",),
+        "Comfy-Org/flux1-kontext-dev_ComfyUI",
+        "split_files/diffusion_models/flux1-dev-kontext_fp8_scaled.safetensors",
+        11_900_000_000,
+        FLUX_DEV_LICENCE,
+        ("flux1-dev-kontext_fp8_scaled.safetensors",),
+    ),
+    ModelFile(
+        "FLUX.1-dev-ControlNet-Union-Pro-2.0.safetensors",
+        "a ControlNet, for portrait-pose-and-lora",
+        ("controlnet",),
+        "Shakker-Labs/FLUX.1-dev-ControlNet-Union-Pro-2.0",
+        "diffusion_pytorch_model.safetensors",
+        4_280_000_000,
+        FLUX_DEV_LICENCE,
+        ("flux.1-dev-controlnet-union-pro-2.0.safetensors",),
+    ),
+    ModelFile(
+        "flux_realism_lora.safetensors",
+        "a LoRA, for portrait-pose-and-lora",
+        ("loras",),
+        "comfyanonymous/flux_RealismLora_converted_comfyui",
+        "flux_realism_lora.safetensors",
+        22_400_000,
+        FLUX_DEV_LICENCE,
+        ("flux_realism_lora.safetensors",),
+    ),
 )
-"""What `workflows/portrait.json` needs besides."""
+"""What the shared workflows need besides."""
 
 ALL_FILES = (*FACE_FILES, *FLUX_FILES)
 

@@ -31,7 +31,7 @@ SHA256_DIGITS = 64
 def listing(folders: ModelFolders) -> str:
     """Every file, found where or missing, with size, licence and source."""
     lines = []
-    for title, files in (("PuLID", FACE_FILES), ("FLUX, for workflows/portrait.json", FLUX_FILES)):
+    for title, files in (("PuLID", FACE_FILES), ("FLUX, for the workflows", FLUX_FILES)):
         lines.append(title)
         for file in files:
             path = find(file, folders)
