@@ -123,7 +123,7 @@ def _face_model_file(name: str, description: str, size: int) -> ModelFile:
         f"face_encoder/models/{FACE_MODEL}/{name}",
         size,
         Licence(
-            "InsightFace's model licence",
+            "InsightFace's own",
             "https://github.com/deepinsight/insightface#license",
             "non-commercial research only",
         ),
@@ -152,7 +152,7 @@ FLUX_FILES = (
         "flux1-dev.safetensors",
         23_802_932_552,
         Licence(
-            "FLUX.1 [dev] licence",
+            "FLUX.1 [dev]",
             f"{HUB}/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md",
             "non-commercial",
         ),
