@@ -94,7 +94,7 @@ class MissingFilesError(PulidError):
     def __init__(self, files: Mapping[Path, str], command: str):
         self.files = dict(files)
         self.command = command
-        listed = "\n".join(f"* {path}:\n  {told}." for path, told in files.items())
+        listed = "\n".join(f"* {path}:\n  {told}" for path, told in files.items())
         super().__init__(
             f"PulidLoader needs model files that are not there:\n{listed}\n"
             f"Fetch them with\n  {command}\n"

@@ -123,7 +123,7 @@ def _face_model_file(name: str, description: str, size: int) -> ModelFile:
         f"face_encoder/models/{FACE_MODEL}/{name}",
         size,
         Licence(
-            "InsightFace's model licence",
+            "InsightFace's own",
             "https://github.com/deepinsight/insightface#license",
             "non-commercial research only",
         ),
@@ -144,7 +144,7 @@ FACE_FILES = (PULID, EVA_CLIP, FACE_PARSING, FACE_DETECTOR, FACE_RECOGNISER)
 
 TEXT_ENCODERS = "comfyanonymous/flux_text_encoders"
 FLUX_DEV_LICENCE = Licence(
-    "FLUX.1 [dev] licence",
+    "FLUX.1 [dev]",
     f"{HUB}/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md",
     "non-commercial",
 )

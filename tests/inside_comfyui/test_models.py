@@ -61,9 +61,11 @@ def test_all_missing_files_are_told_at_once(folders):
     with pytest.raises(MissingFilesError) as raised:
         PulidLoader.execute("auto", "auto", "auto", "antelopev2", "auto")
     told = str(raised.value)
-    assert PulidLoader.validate_inputs(pulid_file="auto", provider="auto") == told
+    answer = PulidLoader.validate_inputs(pulid_file="auto", provider="auto")
+    assert answer == told
+    assert (str(answer), str(answer)) == (told, "the same; see the first input")
     for file in FACE_FILES:
-        assert f"* {mine / file.folder / file.name}:\n  {file.summary}.\n" in told
+        assert f"* {mine / file.folder / file.name}:\n  {file.summary}\n" in told
     assert raised.value.command in told
     assert "press R in ComfyUI" in told
 

@@ -131,9 +131,8 @@ def test_missing_files_are_told_at_queue_time(bad_server, models):
         path.rename(path.with_suffix(".hidden"))
     try:
         run = bad_server.run(portrait())
-        (told,) = (
-            error["details"] for node in run.node_errors.values() for error in node["errors"]
-        )
+        ((loader, refusal),) = run.node_errors.items()
+        told, *others = (error["details"] for error in refusal["errors"])
         command = told.partition("Fetch them with\n")[2].splitlines()[0]
         plan = subprocess.run(
             shlex.split(command),
@@ -146,6 +145,8 @@ def test_missing_files_are_told_at_queue_time(bad_server, models):
         for path in hidden:
             path.with_suffix(".hidden").rename(path)
     assert run.executed_nodes == []
+    assert loader == "loader"
+    assert all(other.endswith(" - the same; see the first input") for other in others)
     for file, path in zip(files, hidden, strict=True):
         assert f"{path}:" in told
         assert file.summary in told
