@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
 import sys
 from itertools import chain
 from pathlib import Path
@@ -143,4 +140,4 @@ def fetch_command() -> str:
         for config in (comfyui / model_finder.EXTRA_PATHS, *configs):
             if config.is_file():
                 command += ["--extra-model-paths-config", str(config.absolute())]
-    return subprocess.list2cmdline(command) if os.name == "nt" else shlex.join(command)
+    return " ".join(f'"{part}"' if " " in part else part for part in command)

@@ -97,7 +97,7 @@ def test_the_command_told_names_the_folders_of_this_comfyui(monkeypatch, tmp_pat
         monkeypatch.setattr(model_files, "PACK", pack)
         monkeypatch.setattr(args, "extra_model_paths_config", configs)
         command = [sys.executable, pack / "dev.py", "models", "missing", *options]
-        assert model_files.fetch_command() == shlex.join(map(str, command))
+        assert shlex.split(model_files.fetch_command()) == list(map(str, command))
 
 
 def test_the_command_searches_where_comfyui_does(monkeypatch, tmp_path):
