@@ -363,22 +363,23 @@ def models(options: argparse.Namespace) -> int:
 def model_folders(options: argparse.Namespace):
     """The folders that `models` searches, and where a file belongs that it fetches."""
     from pulid_core.errors import MissingDependencyError
-    from pulid_core.model_finder import FoldersOnDisk, comfyui_around, extra_folders
+    from pulid_core.model_finder import EXTRA_PATHS, FoldersOnDisk, comfyui_around, extra_folders
 
-    if options.models:
-        return FoldersOnDisk(existing(options.models))
-    comfyui = options.comfyui or comfyui_around(ROOT)
-    if comfyui is None:
+    comfyui = None if options.models else options.comfyui or comfyui_around(ROOT)
+    if not (comfyui or options.models):
         raise SetupError(
             f"{ROOT} does not lie in ComfyUI/custom_nodes, so name ComfyUI's folder: "
             "python dev.py models --comfyui path/to/ComfyUI"
         )
+    files = [existing(comfyui) / EXTRA_PATHS] if comfyui else []
     try:
-        extra = extra_folders(existing(comfyui))
+        extra = [
+            e for file in files + options.extra_model_paths_config for e in extra_folders(file)
+        ]
     except MissingDependencyError as error:
         say(str(error))
         extra = []
-    return FoldersOnDisk(comfyui.absolute() / "models", extra)
+    return FoldersOnDisk(existing(options.models) if options.models else comfyui / "models", extra)
 
 
 def existing(folder: Path) -> Path:
@@ -515,7 +516,14 @@ def parser() -> argparse.ArgumentParser:
     place.add_argument(
         "--comfyui", type=Path, help="ComfyUI's folder; else the one around this pack"
     )
-    place.add_argument("--models", type=Path, help="a models folder; only this one is searched")
+    place.add_argument("--models", type=Path, help="a models folder; no ComfyUI around it is read")
+    models_command.add_argument(
+        "--extra-model-paths-config",
+        type=Path,
+        action="append",
+        default=[],
+        help="a file like extra_model_paths.yaml, as ComfyUI was started with; more than one may be given",
+    )
     models_command.add_argument("--yes", action="store_true", help="download without asking")
     convert_command = names.add_parser("convert", help=convert.__doc__)
     convert_command.add_argument("old", type=Path, help="saved, or exported for the API")

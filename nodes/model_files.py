@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from itertools import chain
 from pathlib import Path
 
 import folder_paths
+from comfy.cli_args import args
 
 from ..pulid_core import model_finder
 from ..pulid_core.errors import CheckpointError, MissingFilesError
@@ -131,9 +133,11 @@ def find_face_model(name: str) -> Path:
 def fetch_command() -> str:
     """What a user types to download what is missing into the folders of this ComfyUI."""
     command = [sys.executable, str(PACK / "dev.py"), "models", "missing"]
-    comfyui, models = Path(folder_paths.base_path), Path(folder_paths.models_dir)
-    if models != comfyui / "models":
+    comfyui, models = Path(str(folder_paths.__file__)).parent, Path(folder_paths.models_dir)
+    configs = list(map(Path, chain(*args.extra_model_paths_config or [])))
+    if configs or comfyui != model_finder.comfyui_around(PACK) or models != comfyui / "models":
         command += ["--models", str(models)]
-    elif comfyui != model_finder.comfyui_around(PACK):
-        command += ["--comfyui", str(comfyui)]
+        for config in (comfyui / model_finder.EXTRA_PATHS, *configs):
+            if config.is_file():
+                command += ["--extra-model-paths-config", str(config.absolute())]
     return " ".join(f'"{part}"' if " " in part else part for part in command)

@@ -128,14 +128,13 @@ def _walk(root: Path) -> Iterator[Path]:
         yield from (path for name in names if (path := Path(folder, name)).is_file())
 
 
-def extra_folders(comfyui: Path) -> list[tuple[str, Path, bool]]:
-    """Read ComfyUI's extra_model_paths.yaml: folder name, path, whether it goes in front.
+def extra_folders(file: Path) -> list[tuple[str, Path, bool]]:
+    """Read an extra_model_paths.yaml, if there is one: folder name, path, whether it goes in front.
 
     Raises:
         MissingDependencyError: PyYAML is not installed.
         PulidError: The file is not what ComfyUI expects there.
     """
-    file = comfyui / EXTRA_PATHS
     if not file.is_file():
         return []
     try:
@@ -148,20 +147,20 @@ def extra_folders(comfyui: Path) -> list[tuple[str, Path, bool]]:
             entry
             for section in sections.values()
             if section
-            for entry in _entries(section, comfyui)
+            for entry in _entries(section, file.absolute().parent)
         ]
     except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
         raise PulidError(
             f"{file} should list ComfyUI's further model folders, but cannot be read so. "
-            "Compare it with extra_model_paths.yaml.example beside it."
+            "Compare it with ComfyUI's extra_model_paths.yaml.example."
         ) from error
 
 
-def _entries(section: dict[str, Any], comfyui: Path) -> Iterator[tuple[str, Path, bool]]:
+def _entries(section: dict[str, Any], place: Path) -> Iterator[tuple[str, Path, bool]]:
     base = Path(os.path.expandvars(section.get("base_path") or "")).expanduser()
     is_first = bool(section.get("is_default", False))
     for name, lines in section.items():
         if name not in ("base_path", "is_default"):
             for line in filter(None, lines.split("\n")):
-                path = os.path.normpath(comfyui.absolute() / base / line)
+                path = os.path.normpath(place / base / line)
                 yield OLD_NAMES.get(name, name), Path(path), is_first

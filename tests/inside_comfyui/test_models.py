@@ -13,6 +13,7 @@ import pytest
 import skimage.data
 import torch
 import utils.extra_config
+from comfy.cli_args import args
 from pulid_pack.nodes import model_files
 from pulid_pack.nodes.loader import PulidLoader
 from pulid_pack.nodes.pulid_models import Pulid, PulidPaths
@@ -79,20 +80,24 @@ def test_all_missing_files_are_told_at_once(folders):
     assert detector == mine / "insightface/models/antelopev2/scrfd_10g_bnkps.onnx"
 
 
-def test_the_command_told_finds_the_folders_of_this_comfyui(folders, monkeypatch, tmp_path):
-    """Wherever the pack and the models lie; quoted for a shell."""
-    base = tmp_path / "Comfy UI"
-    places = {
-        (base / "models", base / "custom_nodes/pack"): "",
-        (base / "models", tmp_path / "elsewhere"): f"--comfyui '{base}'",
-        (tmp_path / "weights", base / "custom_nodes/pack"): f"--models {tmp_path / 'weights'}",
-    }
-    for (models, pack), option in places.items():
-        monkeypatch.setattr(folder_paths, "base_path", str(base))
-        monkeypatch.setattr(folder_paths, "models_dir", str(models))
+def test_the_command_told_names_the_folders_of_this_comfyui(monkeypatch, tmp_path):
+    """Wherever the pack and the models lie, and whatever file names more; quoted for a shell."""
+    base, config = tmp_path / "Comfy UI", tmp_path / "more.yaml"
+    touch(config)
+    around, elsewhere = base / "custom_nodes/pack", tmp_path / "pack"
+    models, weights = base / "models", tmp_path / "weights"
+    monkeypatch.setattr(folder_paths, "__file__", str(base / "folder_paths.py"))
+    for models_dir, pack, configs, options in (
+        (models, around, None, []),
+        (models, elsewhere, None, ["--models", models]),
+        (weights, around, None, ["--models", weights]),
+        (models, around, [[config]], ["--models", models, "--extra-model-paths-config", config]),
+    ):
+        monkeypatch.setattr(folder_paths, "models_dir", str(models_dir))
         monkeypatch.setattr(model_files, "PACK", pack)
-        dev = shlex.join([sys.executable, str(pack / "dev.py")])
-        assert model_files.fetch_command() == f"{dev} models missing {option}".rstrip()
+        monkeypatch.setattr(args, "extra_model_paths_config", configs)
+        command = [sys.executable, pack / "dev.py", "models", "missing", *options]
+        assert shlex.split(model_files.fetch_command()) == list(map(str, command))
 
 
 def test_the_command_searches_where_comfyui_does(monkeypatch, tmp_path):
@@ -113,7 +118,9 @@ def test_the_command_searches_where_comfyui_does(monkeypatch, tmp_path):
     monkeypatch.setattr(folder_paths, "folder_names_and_paths", names)
     utils.extra_config.load_extra_path_config(str(tmp_path / "extra_model_paths.yaml"))
     model_files.register_folders()
-    folders = FoldersOnDisk(Path(folder_paths.models_dir), extra_folders(tmp_path))
+    folders = FoldersOnDisk(
+        Path(folder_paths.models_dir), extra_folders(tmp_path / "extra_model_paths.yaml")
+    )
     for name in ("clip_vision", "text_encoders", "diffusion_models", "vae", *own):
         assert folders.roots(name) == model_files.FOLDERS.roots(name), name
 
