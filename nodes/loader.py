@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from importlib import metadata
-from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +47,6 @@ def _provider_choices() -> list[str]:
     if sys.platform == "darwin":
         providers.append("CoreMLExecutionProvider")
     return [AUTO_PROVIDER, CPU_PROVIDER, *dict.fromkeys(providers)]
-
-
-class _ToldOnce(str):
-    """A refusal that is long. ComfyUI asks for its text once per input; only the first gets it all."""
-
-    def __init__(self, _error: PulidError):
-        self._texts = chain([self[:]], repeat("the same; see the first input"))
-
-    def __str__(self) -> str:
-        return next(self._texts)
 
 
 class PulidLoader(io.ComfyNode):
@@ -124,7 +113,7 @@ class PulidLoader(io.ComfyNode):
         try:
             _paths(**{name: choice for name, choice in choices.items() if choice is not None})
         except PulidError as error:
-            return _ToldOnce(error)
+            return str(error)
         return True
 
     @classmethod

@@ -62,9 +62,7 @@ def test_all_missing_files_are_told_at_once(folders):
     with pytest.raises(MissingFilesError) as raised:
         PulidLoader.execute("auto", "auto", "auto", "antelopev2", "auto")
     told = str(raised.value)
-    answer = PulidLoader.validate_inputs(pulid_file="auto", provider="auto")
-    assert answer == told
-    assert (str(answer), str(answer)) == (told, "the same; see the first input")
+    assert PulidLoader.validate_inputs(pulid_file="auto", provider="auto") == told
     for file in FACE_FILES:
         assert f"* {mine / file.folder / file.name}:\n  {file.summary}\n" in told
     assert raised.value.command in told

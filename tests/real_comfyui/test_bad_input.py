@@ -132,7 +132,8 @@ def test_missing_files_are_told_at_queue_time(bad_server, models):
     try:
         run = bad_server.run(portrait())
         ((loader, refusal),) = run.node_errors.items()
-        told, *others = (error["details"] for error in refusal["errors"])
+        # ComfyUI shows the refusal at every input of the node.
+        (told,) = {error["details"].partition(" - ")[2] for error in refusal["errors"]}
         command = told.partition("Fetch them with\n")[2].splitlines()[0]
         plan = subprocess.run(
             shlex.split(command),
@@ -146,7 +147,6 @@ def test_missing_files_are_told_at_queue_time(bad_server, models):
             path.with_suffix(".hidden").rename(path)
     assert run.executed_nodes == []
     assert loader == "loader"
-    assert all(other.endswith(" - the same; see the first input") for other in others)
     for file, path in zip(files, hidden, strict=True):
         assert f"{path}:" in told
         assert file.summary in told
