@@ -38,7 +38,8 @@ def install() -> None:
         commands = [[*apt, "update"], [*apt, "install", "--yes", "chromium"]]
     for command in commands:
         # What is installed is shown; the answer to whoever started this is standard output alone.
-        subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=quiet)
 
 
 if __name__ == "__main__":
