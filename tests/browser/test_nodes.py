@@ -46,7 +46,7 @@ def test_search_finds_our_nodes(frontend):
 
 
 @pytest.mark.parametrize("node", NODES)
-def test_tooltips_and_help(node, frontend, comfyui, version, pictures):
+def test_tooltips_and_help(node, frontend, comfyui):
     """The title tells the description, each input its meaning; the help page has all its pictures."""
     info = comfyui.object_info(node)[node]
     frontend.new_workflow()
@@ -64,11 +64,10 @@ def test_tooltips_and_help(node, frontend, comfyui, version, pictures):
     assert shown.evaluate_all("(all) => all.every((i) => i.complete && i.naturalWidth > 0)")
 
 
+@pytest.mark.parametrize("version", [NEWEST], indirect=True, scope="session")
 @pytest.mark.parametrize("node", NODES)
-def test_picture_of_the_node_is_up_to_date(node, frontend, comfyui, version, pictures):
-    """A small graph of the node and its neighbours; as many as have a new ComfyUI's look."""
-    if version != NEWEST:
-        pytest.skip("pictures show the newest ComfyUI")
+def test_picture_of_the_node_is_up_to_date(node, frontend, comfyui, pictures):
+    """A small graph of the node and its neighbours, as the newest ComfyUI shows it."""
     info = comfyui.object_info(node)[node]
     frontend.new_workflow()
     build_small_graph(frontend, node, info)
