@@ -124,7 +124,7 @@ class Frontend:
         """Open a saved workflow from the sidebar."""
         self.button("Workflows").click()
         sidebar = self.page.locator(".comfy-vue-side-bar-container")
-        sidebar.get_by_text(name, exact=True).last.click()
+        sidebar.get_by_text(re.compile(rf"^{re.escape(name)}(\.json)?$")).last.click()
         self._wait_for_workflow(name)
         self.button("Workflows").click()
 
