@@ -60,11 +60,13 @@ class Frontend:
     server: ComfyServer
     complaints: list[str] = field(default_factory=list)
 
-    def open(self) -> None:
-        """Load the page and wait until a user could begin."""
+    def __post_init__(self):
         self.page.on("console", self._hear_console)
         self.page.on("response", self._hear_response)
         self.page.on("pageerror", lambda error: self.complaints.append(f"exception: {error}"))
+
+    def open(self) -> None:
+        """Load the page and wait until a user could begin."""
         self.page.goto(self.server.url)
         self.page.wait_for_function("window.app?.graph && app.extensionManager?.workflow")
         self.button("Templates").wait_for(timeout=START_TIMEOUT_MS)
@@ -103,11 +105,15 @@ class Frontend:
             dialog.get_by_text(PACK_NAME, exact=True).last.click()
         thumbnail = dialog.get_by_test_id(f"template-workflow-{name}")
         thumbnail.scroll_into_view_if_needed()
-        self.page.wait_for_function(
-            "(image) => image.complete && image.naturalWidth > 0",
-            arg=thumbnail.locator("img").first.element_handle(),
-        )
+        image = thumbnail.locator("img").first
+        image.wait_for()
+        self.wait_until_loaded(image)
         return thumbnail
+
+    def wait_until_loaded(self, images: Locator) -> None:
+        """Wait until pictures are there, and not their alternative text."""
+        for image in images.element_handles():
+            self.page.wait_for_function("(image) => image.naturalWidth > 0", arg=image)
 
     def save_as(self, name: str) -> None:
         """Save the workflow with Ctrl+S."""
@@ -265,6 +271,7 @@ class Frontend:
 
     def help(self, node_id: str) -> Locator:
         """A node's help page, opened by the button that belongs to the selected node."""
+        self.page.wait_for_timeout(500)  # a node takes no clicks before it is drawn
         self.page.mouse.click(*self.title_place(node_id))
         self.page.get_by_test_id("info-button").click()
         page = self.page.locator(".node-help-content")
@@ -272,6 +279,11 @@ class Frontend:
         return page
 
     # Pictures
+
+    def show_user_interface(self) -> None:
+        """Bring back what `show_graph` hides."""
+        self.page.evaluate("app.extensionManager.focusMode = false")
+        self.page.set_viewport_size({"width": 1600, "height": 1000})
 
     def show_graph(self, width: int, height: int = 0, *, margin=20, with_notes=True) -> None:
         """Show the whole graph and nothing else, in a window of its own proportions or these."""

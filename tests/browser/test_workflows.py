@@ -30,7 +30,7 @@ def test_template_browser_shows_every_workflow(frontend, version, pictures):
 
 @by_name
 def test_workflow_opens_and_runs_unchanged(path, frontend, comfyui, version, pictures):
-    """No node or input is missing, the frontend and we convert it alike, and it gives its pictures."""
+    """Nothing is missing, the frontend and we convert it alike, it gives its pictures, and is saved."""
     frontend.open_template(path.stem)
     assert frontend.unknown_nodes() == []
     prompt, known = frontend.prompt(), comfyui.object_info()
@@ -47,6 +47,18 @@ def test_workflow_opens_and_runs_unchanged(path, frontend, comfyui, version, pic
         frontend.wait_for_pictures(number)
     if version == NEWEST:
         take_pictures(frontend, path, pictures)
+    assert_saved_graph_comes_back_equal(frontend, path.stem)
+
+
+def assert_saved_graph_comes_back_equal(frontend, name: str) -> None:
+    """Saved under a new name, opened again in a fresh page: the same JSON."""
+    frontend.show_user_interface()
+    frontend.save_as(f"my {name}")
+    saved = frontend.graph()
+    frontend.page.evaluate("localStorage.clear(); sessionStorage.clear()")
+    frontend.open()
+    frontend.open_saved(f"my {name}")
+    assert frontend.graph() == saved
 
 
 def inputs(prompt: dict, object_info: dict) -> dict:
@@ -68,18 +80,6 @@ def take_pictures(frontend, path, folder) -> None:
     frontend.show_graph(1000, 1000, with_notes=False)
     square = frontend.page.screenshot()
     picture_files.save(square, folder / "workflows" / f"{path.stem}.jpg", source, 500)
-
-
-@by_name
-def test_saved_workflow_comes_back_equal(path, frontend, version):
-    """Saved under a new name, opened again in a fresh page: the same JSON."""
-    frontend.open_template(path.stem)
-    frontend.save_as(f"my {path.stem}")
-    saved = frontend.graph()
-    frontend.page.evaluate("localStorage.clear(); sessionStorage.clear()")
-    frontend.open()
-    frontend.open_saved(f"my {path.stem}")
-    assert frontend.graph() == saved
 
 
 def test_cancel_stops_within_a_second(frontend, comfyui):
