@@ -280,11 +280,6 @@ class Frontend:
 
     # Pictures
 
-    def show_user_interface(self) -> None:
-        """Bring back what `show_graph` hides."""
-        self.page.evaluate("app.extensionManager.focusMode = false")
-        self.page.set_viewport_size({"width": 1600, "height": 1000})
-
     def show_graph(self, width: int, height: int = 0, *, margin=20, with_notes=True) -> None:
         """Show the whole graph and nothing else, in a window of its own proportions or these."""
         self.page.evaluate("app.extensionManager.focusMode = true")

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from pulid_pack.tests import pictures as picture_files
+from pulid_pack.tests.browser.frontend import Frontend
 from pulid_pack.tests.comfyui_source import NEWEST
 from pulid_pack.tests.portrait_workflow import FOLDER
 from pulid_pack.tests.workflow_conversion import to_prompt
@@ -39,6 +40,7 @@ def test_workflow_opens_and_runs_unchanged(path, frontend, comfyui, version, pic
     run = frontend.wait_for_end(frontend.press_run())
     assert run["status"]["status_str"] == "success", run["status"]["messages"][-1]
     assert any(re.match(r"\[\d+%\]", title) for title in frontend.heard("titles"))
+    assert_saved_graph_comes_back_equal(frontend, path.stem)
     frontend.show_graph(1800)
     savers = [number for number, node in prompt.items() if node["class_type"] == "SaveImage"]
     assert savers or path.stem == "identity-save"
@@ -47,18 +49,18 @@ def test_workflow_opens_and_runs_unchanged(path, frontend, comfyui, version, pic
         frontend.wait_for_pictures(number)
     if version == NEWEST:
         take_pictures(frontend, path, pictures)
-    assert_saved_graph_comes_back_equal(frontend, path.stem)
 
 
 def assert_saved_graph_comes_back_equal(frontend, name: str) -> None:
-    """Saved under a new name, opened again in a fresh page: the same JSON."""
-    frontend.show_user_interface()
+    """Saved under a new name and opened in a fresh browser: the same JSON."""
     frontend.save_as(f"my {name}")
-    saved = frontend.graph()
-    frontend.page.evaluate("localStorage.clear(); sessionStorage.clear()")
-    frontend.open()
-    frontend.open_saved(f"my {name}")
-    assert frontend.graph() == saved
+    context = frontend.page.context.browser.new_context(viewport=frontend.page.viewport_size)
+    other = Frontend(context.new_page(), frontend.server)
+    other.open()
+    other.open_saved(f"my {name}")
+    assert other.graph() == frontend.graph()
+    context.close()
+    assert other.complaints == []
 
 
 def inputs(prompt: dict, object_info: dict) -> dict:
