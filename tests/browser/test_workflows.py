@@ -54,11 +54,12 @@ def test_workflow_opens_and_runs_unchanged(path, frontend, comfyui, version, pic
 def assert_saved_graph_comes_back_equal(frontend, name: str) -> None:
     """Saved under a new name and opened in a fresh browser: the same JSON."""
     frontend.save_as(f"my {name}")
+    saved = frontend.graph()
     context = frontend.page.context.browser.new_context(viewport=frontend.page.viewport_size)
     other = Frontend(context.new_page(), frontend.server)
     other.open()
     other.open_saved(f"my {name}")
-    assert without_previews(other.graph()) == without_previews(frontend.graph())
+    assert without_previews(other.graph()) == without_previews(saved)
     context.close()
     assert other.complaints == []
 
