@@ -13,13 +13,13 @@ if sys.version_info < (3, 10):  # noqa: UP036 - whoever reads the sentence runs 
 
 import argparse
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import time
-import venv
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -115,6 +115,8 @@ def set_up() -> None:
 def make_venv() -> None:
     if runs(PYTHON, "-m", "pip", "--version"):
         return
+    import venv  # not at the top: the Python of portable ComfyUI has none
+
     say(f"Making {VENV} with Python {sys.version_info.major}.{sys.version_info.minor} ...")
     try:
         venv.create(VENV, clear=True, with_pip=True)
@@ -150,12 +152,17 @@ def pip(*arguments: str) -> None:
 
 
 def install_end(end: str) -> Path:
-    """Put one end of the required packages into a folder; once, until the requirements change."""
+    """Put one end of the required packages into a folder; again when what they depend on changes.
+
+    That is requirements.txt, the virtual environment's Python and, for the newest, the day.
+    """
     folder = BOUNDS / end
     requirements = (ROOT / "requirements.txt").read_text(encoding="utf-8").split()
     if end == "lowest":
         requirements = [re.sub(">=(.+),<.+", r"==\1", line) for line in requirements]
-    stamp, wanted = folder / "dev-stamp", "\n".join(requirements)
+    python = (VENV / "pyvenv.cfg").read_text(encoding="utf-8")
+    day = time.strftime("%Y-%m-%d") if end == "newest" else ""
+    stamp, wanted = folder / "dev-stamp", "\n".join([*requirements, python, day])
     if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
         say(f"Installing the {end} packages that requirements.txt allows ...")
         shutil.rmtree(folder, ignore_errors=True)
@@ -407,15 +414,21 @@ def convert(options: argparse.Namespace) -> int:
     from pulid_core.old_workflows import OldWorkflowError
     from pulid_core.old_workflows import convert as convert_workflow
 
-    if options.new.exists() and options.new.samefile(options.old):
-        raise SetupError("The new workflow would overwrite the old one. Choose another name.")
     try:
-        workflow = json.loads(options.old.read_text(encoding="utf-8"))
+        workflow = json.loads(options.old.read_text(encoding="utf-8-sig"))
+        is_same = options.new.exists() and options.new.samefile(options.old)
         conversion = convert_workflow(workflow)
+        text = json.dumps(conversion.workflow, indent=2, ensure_ascii=False).encode()
     except (OSError, ValueError, OldWorkflowError) as error:
         raise SetupError(f"{options.old} cannot be converted: {error}") from error
-    text = json.dumps(conversion.workflow, indent=2, ensure_ascii=False)
-    options.new.write_text(text + "\n", encoding="utf-8")
+    if is_same:
+        raise SetupError("The new workflow would overwrite the old one. Choose another name.")
+    try:
+        options.new.write_bytes(text + b"\n")
+    except OSError as error:
+        raise SetupError(
+            f"{options.new} cannot be written: {error}. Choose another name, in a folder that exists."
+        ) from error
     if conversion.replaced:
         say(f"{options.new}: {conversion.replaced} of our nodes stand for the old ones.")
     else:
@@ -439,7 +452,8 @@ def run_pytest(
     JUNIT.unlink(missing_ok=True)
     selection = ["-m", "not comfy and not slow"] if fast else []
     command = ["-m", "pytest", *paths, f"--junitxml={JUNIT}", *selection, *arguments]
-    step = check(name, *command, **environment)
+    # A browser or a ComfyUI that the caller's environment names is for the steps that give them.
+    step = check(name, *command, **{"CHROMIUM": "", "COMFYUI_UNDER_TEST": ""} | environment)
     if JUNIT.exists():
         suite = next(ElementTree.parse(JUNIT).iter("testsuite"))  # noqa: S314 - pytest wrote it
         numbers = [
@@ -471,7 +485,9 @@ def summarise(steps: list[Step], seconds: float) -> int:
         for detail in step.details:
             say(f"{'':12} {detail}")
     failed = [step.name for step in steps if step.failed]
-    say(f"\n{'FAILED: ' + ', '.join(failed) if failed else 'All passed'}, in {seconds:.0f} s")
+    left_out = [step.name for step in steps if step.outcome.startswith("not run")]
+    passed = f"All passed, but not run: {', '.join(left_out)}" if left_out else "All passed"
+    say(f"\n{'FAILED: ' + ', '.join(failed) if failed else passed}, in {seconds:.0f} s")
     return 1 if failed else 0
 
 
@@ -540,6 +556,8 @@ def refuse_misfits(options: argparse.Namespace) -> None:
 
 
 def main() -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a Windows code page lacks much
     options, rest = parser().parse_known_args()
     if options.command != "test" and rest:
         parser().error(f"unrecognised arguments: {' '.join(rest)}")
