@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 HEAD_DIM = 64  # PuLID pulid/encoders_transformer.py IDFormer(dim_head=64); not in any shape
+VISION_TOKENS = 577  # 24 x 24 patches of 14 px in 336 x 336 px, and the class token
 
 
 @dataclass(frozen=True)
@@ -172,16 +173,15 @@ class IDFormer(nn.Module):
         queries = weights.new_zeros(self.sizes.queries)
         return torch.cat((id_tokens, vision_tokens, queries, id_tokens)).unsqueeze(0)
 
-    def unconditional(self, like: Tensor, vision_tokens: int = 577) -> Tensor:
+    def unconditional(self, like: Tensor) -> Tensor:
         """Tokens of nobody: the encoding of zeros, which is not zero.
 
         Args:
             like: Any tensor with the wanted device and dtype.
-            vision_tokens: Tokens per hidden state.
 
         Returns:
             (1, 32, 2048).
         """
         condition = like.new_zeros(1, self.sizes.condition_dim)
-        hidden = like.new_zeros(1, vision_tokens, self.sizes.dim)
+        hidden = like.new_zeros(1, VISION_TOKENS, self.sizes.dim)
         return self(condition, [hidden] * self.sizes.scales)

@@ -10,7 +10,7 @@ PulidError
 |-- IdentityMismatchError    an identity made by another PuLID checkpoint or face model
 |-- IdentityExistsError      an identity would overwrite a file
 |-- UnsupportedModelError    the connected model cannot take a PuLID identity
-|-- MissingDependencyError   a Python package is not installed
+|-- MissingDependencyError   a Python package is not installed, or cannot be imported
 `-- RemoteError              see pulid_core.wavespeed.errors
 
 Texts follow three beats: what was wanted, what was found, what to do.
@@ -18,7 +18,8 @@ Texts follow three beats: what was wanted, what was found, what to do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -140,18 +141,43 @@ class UnsupportedModelError(PulidError):
 
 
 class MissingDependencyError(PulidError):
-    """A Python package that is needed now is not installed.
+    """A Python package that is needed now is not installed, or cannot be imported.
 
     Attributes:
         package: Its name on PyPI.
     """
 
-    def __init__(self, package: str, purpose: str):
+    def __init__(self, package: str, purpose: str, reason: str | None = None):
         self.package = package
+        found = f"is not installed. Run `pip install {package}`"
+        if reason is not None:
+            found = (
+                f"is installed but cannot be imported: {reason}\nSupply what is missing there, or "
+                f"run `pip uninstall {package}` and `pip install {package}`"
+            )
         super().__init__(
-            f"{purpose} needs the Python package {package}, which is not installed. "
-            f"Run `pip install {package}` with the Python that runs ComfyUI."
+            f"{purpose} needs the Python package {package}, which {found} with the Python that "
+            "runs ComfyUI."
         )
+
+
+@contextmanager
+def importing(package: str, purpose: str, module: str | None = None) -> Iterator[None]:
+    """Turn a failing import into an error that says whether the package is there.
+
+    Args:
+        package: Its name on PyPI.
+        purpose: What it is needed for.
+        module: What it is imported as, if not by its name on PyPI.
+
+    Raises:
+        MissingDependencyError: The import inside failed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        is_absent = isinstance(error, ModuleNotFoundError) and error.name == (module or package)
+        raise MissingDependencyError(package, purpose, None if is_absent else str(error)) from error
 
 
 class RemoteError(PulidError):

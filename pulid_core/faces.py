@@ -12,10 +12,10 @@ import numpy as np
 from .errors import (
     CheckpointError,
     FaceIndexError,
-    MissingDependencyError,
     NoFaceError,
     PulidError,
     ReferenceImageError,
+    importing,
 )
 from .images import Photo, content_key
 from .recall import Recall
@@ -103,17 +103,16 @@ class FaceAnalyser:
             per photo in about a tenth of a second, and a GPU session would keep its memory.
 
     Raises:
-        MissingDependencyError: insightface is not installed.
-        CheckpointError: The folder holds no detector or no recogniser.
+        MissingDependencyError: insightface is not installed, or cannot be imported.
+        CheckpointError: The folder holds no detector or no recogniser, or a damaged file.
         PulidError: This ONNX Runtime lacks the provider.
     """
 
     def __init__(self, folder: str | Path, provider: str = AUTO_PROVIDER):
-        try:
+        with importing("insightface", "Finding the face in a photo"):
+            import insightface.model_zoo  # before ONNX Runtime, which comes with it
             import onnxruntime
-            from insightface.app import FaceAnalysis
-        except ImportError as error:
-            raise MissingDependencyError("insightface", "Finding the face in a photo") from error
+            import onnxruntime.capi.onnxruntime_pybind11_state as errors
 
         provider = CPU_PROVIDER if provider == AUTO_PROVIDER else provider
         available = onnxruntime.get_available_providers()
@@ -122,23 +121,25 @@ class FaceAnalyser:
                 f"The face detector should run on {provider}, but this ONNX Runtime has only "
                 f"{', '.join(available)}. Choose one of these or auto."
             )
-        if not Path(folder).is_dir():  # InsightFace would download something into it
+        onnxruntime.set_default_logger_severity(3)  # errors only, as InsightFace's own loader does
+        providers = [provider] if provider == CPU_PROVIDER else [provider, CPU_PROVIDER]
+        models: dict[str, Any] = {}
+        # InsightFace's own loader takes brackets in the folder's name for a pattern.
+        for path in sorted(filter(Path.is_file, Path(folder).glob("*.onnx"))):
+            try:
+                model = insightface.model_zoo.get_model(path, providers=providers)
+            except (errors.InvalidArgument, errors.InvalidProtobuf) as error:
+                raise _damaged(path) from error
+            models.setdefault(getattr(model, "taskname", ""), model)  # face swappers have no task
+        if not {"detection", "recognition"} <= models.keys():
             raise _incomplete(folder)
-        try:
-            app = FaceAnalysis(
-                name=str(folder),
-                allowed_modules=["detection", "recognition"],
-                providers=[provider] if provider == CPU_PROVIDER else [provider, CPU_PROVIDER],
-            )
-            self._recogniser = app.models["recognition"]
-        except (AssertionError, KeyError) as error:  # InsightFace asserts that it found a detector
-            raise _incomplete(folder) from error
-        app.prepare(
+        self._detector, self._recogniser = models["detection"], models["recognition"]
+        self._detector.prepare(
             ctx_id=0,
+            input_size=(DETECTION_SIZE_PX, DETECTION_SIZE_PX),
             det_thresh=DETECTION_THRESHOLD,
-            det_size=(DETECTION_SIZE_PX, DETECTION_SIZE_PX),
         )
-        self._detector: Any = app.det_model
+        self._recogniser.prepare(ctx_id=0)
         self.name = Path(folder).name
         self._recall = Recall(RECALLED_BYTES)
 
@@ -203,6 +204,12 @@ class FaceAnalyser:
         from insightface.app.common import Face as InsightFace
 
         return self._recogniser.get(_rgb_to_bgr(photo), InsightFace(kps=face.key_points))
+
+
+def _damaged(path: Path) -> CheckpointError:
+    return CheckpointError(
+        path, "The file is damaged or not fully downloaded. Delete it and download it again."
+    )
 
 
 def _incomplete(folder: str | Path) -> CheckpointError:
@@ -330,10 +337,8 @@ def align(photo: Photo, key_points: np.ndarray) -> Photo:
 
 
 def _import_cv2() -> Any:
-    try:
+    with importing("opencv-python", "Aligning a face", "cv2"):
         import cv2
-    except ImportError as error:
-        raise MissingDependencyError("opencv-python", "Aligning a face") from error
     return cv2
 
 

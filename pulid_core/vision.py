@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .checkpoint import load_strict, read_state_dict
-from .errors import CheckpointError, MissingDependencyError
+from .errors import CheckpointError, importing
 
 TOWER = "eva02_large_patch14_clip_336"
 INPUT_SIZE_PX = 336
@@ -79,13 +79,11 @@ def load_vision_tower(path: str | Path) -> VisionTower:
 
     Raises:
         CheckpointError: The file is damaged or holds another model.
-        MissingDependencyError: timm is not installed.
+        MissingDependencyError: timm is not installed, or cannot be imported.
     """
-    try:
+    with importing("timm", "PuLID's vision tower"):
         import timm
         from timm.models.eva import checkpoint_filter_fn
-    except ImportError as error:
-        raise MissingDependencyError("timm", "PuLID's vision tower") from error
 
     state_dict = read_state_dict(path)
     weights = {k: v for k, v in state_dict.items() if not k.startswith(OTHER_TOWER_KEYS)}

@@ -5,6 +5,8 @@ cropped, padded and read back rightly; which faces a real SCRFD would find it ca
 people of t1 are found by a script that holds what a person read from the picture.
 """
 
+import shutil
+
 import cv2
 import numpy as np
 import pytest
@@ -236,3 +238,46 @@ def test_a_missing_pack_is_an_error_and_not_a_download(tmp_path, monkeypatch):
         with pytest.raises(CheckpointError, match="Unpack antelopev2"):
             FaceAnalyser(folder)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def pack(stage, tmp_path):
+    """A copy of the stage's pack, in a folder whose name looks like a pattern."""
+    return shutil.copytree(
+        stage / "insightface/models/antelopev2", tmp_path / "AI [models]" / "antelopev2"
+    )
+
+
+def test_brackets_in_a_folders_name_are_no_pattern(pack, astronaut, analyser):
+    (face,), (expected,) = (a.find(astronaut) for a in (FaceAnalyser(pack), analyser))
+    assert np.array_equal(face.key_points, expected.key_points)
+
+
+@pytest.mark.parametrize("name", ["glintr100.onnx", "scrfd_10g_bnkps.onnx"])
+@pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html>", 10, 2000, -1])
+def test_a_damaged_file_of_the_pack_is_named(pack, name, content):
+    """Empty, a web page, or cut after so many bytes."""
+    path = pack / name
+    path.write_bytes(path.read_bytes()[:content] if isinstance(content, int) else content)
+    with pytest.raises(CheckpointError, match="damaged or not fully downloaded") as caught:
+        FaceAnalyser(pack)
+    assert caught.value.path == path
+
+
+@pytest.mark.parametrize("name", ["glintr100.onnx", "scrfd_10g_bnkps.onnx"])
+def test_a_pack_without_one_of_its_files_is_refused(pack, name):
+    """A link to nowhere is no file, either."""
+    (pack / name).unlink()
+    (pack / name).symlink_to("nowhere")
+    with pytest.raises(CheckpointError, match="lacks one of them"):
+        FaceAnalyser(pack)
+
+
+def test_other_models_of_the_pack_are_left_aside(pack, analyser):
+    """Of two for one task the first by name counts, as in InsightFace."""
+    shutil.copy(pack / "glintr100.onnx", pack / "a.onnx")
+    loaded = FaceAnalyser(pack)
+    assert loaded._recogniser.model_file == str(pack / "a.onnx")
+    assert loaded._detector.input_size == analyser._detector.input_size == (640, 640)
+    assert loaded._detector.det_thresh == 0.5
+    assert loaded._detector.session.get_providers() == ["CPUExecutionProvider"]
