@@ -64,7 +64,8 @@ def save_identity(
 
     Raises:
         IdentityExistsError: The file exists, and overwriting is not allowed. It stays as it is.
-        PulidError: The identity lacks provenance, or the path is no .safetensors file.
+        PulidError: The identity lacks provenance, the path is no .safetensors file, or it cannot
+            be written.
     """
     path = Path(path)
     if path.suffix != SUFFIX:
@@ -73,17 +74,14 @@ def save_identity(
             f"Let it end in {SUFFIX}."
         )
     content = save(_tensors(identity, with_thumbnails), _texts(identity))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if overwrite:
-        unfinished = path.with_suffix(".unfinished")
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-        return path
     try:
-        with path.open("xb") as file:
-            file.write(content)
-    except FileExistsError as error:
-        raise IdentityExistsError(path) from error
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(content, path, overwrite)
+    except OSError as error:
+        raise PulidError(
+            f"The identity should become the file {path}, but cannot be written: {error}. "
+            "Make room, close the file elsewhere, or choose a folder that may be written."
+        ) from error
     return path
 
 
@@ -100,16 +98,36 @@ def load_identity(path: str | Path) -> Identity:
         )
     texts = read_metadata(path)
     _check_format(texts, path)
-    tensors = read_state_dict(path)
+    # Copies: what is read stays mapped to the file, and would change and vanish with it.
+    tensors = {name: tensor.clone() for name, tensor in read_state_dict(path).items()}
     _check_tensors(tensors, path)
     pictures = tensors.get(THUMBNAILS, torch.zeros(0, 1, 1, dtype=torch.uint8))
     return Identity(
         tokens=tensors[TOKENS].float(),
         uncond_tokens=tensors[UNCOND_TOKENS].float(),
-        arcface_embeddings=tensors[ARCFACE],
+        arcface_embeddings=tensors[ARCFACE].float(),
         crops=crops_from_thumbnails(pictures.float() / 255),
         provenance=_provenance(texts, path),
     )
+
+
+def _write(content: bytes, path: Path, overwrite: bool) -> None:
+    """Write a whole file, or none.
+
+    Raises:
+        IdentityExistsError: There is one, and overwriting is not allowed.
+    """
+    begun = path.with_suffix(".unfinished") if overwrite else path
+    try:
+        with begun.open("wb" if overwrite else "xb") as file:
+            file.write(content)
+        if overwrite:
+            begun.replace(path)
+    except FileExistsError as error:
+        raise IdentityExistsError(path) from error
+    except OSError:
+        begun.unlink(missing_ok=True)
+        raise
 
 
 def _tensors(identity: Identity, with_thumbnails: bool) -> dict[str, Tensor]:

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from .errors import ReferenceImageError
 
 MAX_PHOTO_SIDE_PX = 1024  # PuLID pulid/utils.py resize_numpy_image_long, called before detection
 MIN_PHOTO_SIDE_PX = 32
+
+_UNREADABLE = (OSError, RuntimeError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises for a file that is damaged, depending on format and place."""
 
 Photo = np.ndarray
 """One RGB picture, (H, W, 3) uint8."""
@@ -44,17 +47,25 @@ def photo_from_file(path: str | Path) -> Photo:
     """Read a picture file as a camera meant it: turned by EXIF, alpha on white, at most 1024 px.
 
     Raises:
-        ReferenceImageError: It is no picture, or too small.
+        ReferenceImageError: It is not there, no whole picture, or too small.
     """
     try:
         with Image.open(path) as picture:
-            pixels = np.array(ImageOps.exif_transpose(picture).convert("RGBA"))
-    except UnidentifiedImageError as error:
+            pixels = np.array(_to_8_bits(ImageOps.exif_transpose(picture)).convert("RGBA"))
+    except _UNREADABLE as error:
         raise ReferenceImageError(
-            f"A photo was expected, but {path} is no picture that Pillow can read. "
-            "Use a JPEG, PNG or WebP file."
+            f"A photo was expected, but {path} cannot be read: {error}. "
+            "Use a whole JPEG, PNG or WebP file."
         ) from error
     return photos_from_image(torch.from_numpy(pixels).unsqueeze(0).float() / 255)[0]
+
+
+def _to_8_bits(picture: Image.Image) -> Image.Image:
+    """Scale 16 bit gray, which Pillow's conversions would clip at 255."""
+    if not picture.mode.startswith("I"):
+        return picture
+    gray = np.asarray(picture).clip(0, 65535) / 257
+    return Image.fromarray(gray.round().astype(np.uint8))
 
 
 def photos_from_image(image: Tensor) -> list[Photo]:

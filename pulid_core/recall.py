@@ -38,6 +38,8 @@ class Recall:
             return self._entries[key][0]
         value = make()
         size = byte_count(value) + ENTRY_BYTES
+        if size > self.max_bytes:
+            return value
         self._entries[key] = (value, size)
         self.held_bytes += size
         while self.held_bytes > self.max_bytes:

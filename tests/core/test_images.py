@@ -5,8 +5,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pulid_pack.pulid_core.errors import ReferenceImageError
-from pulid_pack.pulid_core.images import photo_to_bchw, photos_from_image
+from pulid_pack.pulid_core.images import photo_from_file, photo_to_bchw, photos_from_image
 
 
 def test_rgb_is_rounded_not_truncated():
@@ -52,6 +53,44 @@ def test_long_side_is_reduced_to_1024_and_small_photos_stay():
 def test_useless_references_are_refused(image, found):
     with pytest.raises(ReferenceImageError, match=found):
         photos_from_image(image)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "suffix"),
+    [(np.uint8, ".png"), (np.uint16, ".png"), (np.uint16, ".tiff"), (np.int32, ".tiff")],
+)
+def test_a_gray_file_of_16_bits_looks_like_one_of_8(tmp_path, dtype, suffix):
+    """Pillow has the modes L, I;16 and I for them; older ones read the PNG as I, too."""
+    gray = np.arange(256).repeat(16).reshape(64, 64)
+    path = tmp_path / f"gray{suffix}"
+    scale = 1 if dtype is np.uint8 else 257
+    Image.fromarray((gray * scale).astype(dtype)).save(path)
+    assert np.array_equal(photo_from_file(path), gray[..., None].repeat(3, 2))
+
+
+def test_a_file_that_is_no_whole_picture_is_refused(tmp_path):
+    """Missing, a folder, something else, and a JPEG and a PNG cut at any place."""
+    (tmp_path / "text.png").write_text("<html>")
+    files = [tmp_path / "missing.png", tmp_path, tmp_path / "text.png"]
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    for suffix in (".jpg", ".png"):
+        whole = tmp_path / f"whole{suffix}"
+        noise.save(whole)
+        content = whole.read_bytes()
+        for kept in range(0, len(content) * 9 // 10, len(content) // 40):
+            files.append(tmp_path / f"{kept}{suffix}")
+            files[-1].write_bytes(content[:kept])
+    for file in files:
+        with pytest.raises(ReferenceImageError, match="A photo was expected, but") as caught:
+            photo_from_file(file)
+        assert str(file) in str(caught.value)
+
+
+def test_a_picture_beyond_pillows_limit_is_refused(tmp_path, monkeypatch):
+    Image.new("L", (64, 64)).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ReferenceImageError, match="exceeds limit"):
+        photo_from_file(tmp_path / "large.png")
 
 
 @settings(max_examples=30, deadline=None)

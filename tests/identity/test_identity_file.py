@@ -1,10 +1,13 @@
 """The file: small, exact, refused when it does not fit, loadable with next to nothing installed."""
 
+import errno
+import io
 import json
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -103,6 +106,40 @@ def test_an_identity_without_provenance_or_with_another_suffix_is_not_saved(tmp_
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("failing", "overwrite"),
+    [("mkdir", False), ("mkdir", True), ("write", False), ("write", True), ("replace", True)],
+)
+def test_a_failed_save_leaves_nothing_behind(tmp_path, monkeypatch, failing, overwrite):
+    """No folder, no room, or on Windows: somebody reads the file. What was there stays."""
+    path = tmp_path / "a.safetensors"
+    if overwrite:
+        save_identity(make_identity(seed=1), path)
+    if failing == "mkdir":
+        (tmp_path / "a file").touch()
+        path = tmp_path / "a file" / "a.safetensors"
+    elif failing == "write":
+        monkeypatch.setattr(Path, "open", lambda file, mode: Full(file, mode))
+    else:
+        monkeypatch.setattr(Path, "replace", Mock(side_effect=PermissionError("in use")))
+    before = list(tmp_path.iterdir())
+    with pytest.raises(PulidError, match="but cannot be written: ") as caught:
+        save_identity(make_identity(seed=2), path, overwrite=overwrite)
+    assert not isinstance(caught.value, IdentityExistsError)
+    assert list(tmp_path.iterdir()) == before
+    if overwrite and failing != "mkdir":
+        monkeypatch.undo()
+        assert torch.equal(load_identity(path).tokens, make_identity(seed=1).tokens)
+
+
+class Full(io.FileIO):
+    """A file on a disk where only a few bytes are left."""
+
+    def write(self, content):
+        super().write(content[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def test_another_checkpoint_is_refused_by_name(tmp_path):
     identity = load_identity(
         save_identity(make_identity(checkpoint="a"), tmp_path / "a.safetensors")
@@ -174,6 +211,23 @@ def test_a_damaged_or_missing_file_is_refused(tmp_path):
         load_identity(path)
     with pytest.raises(CheckpointError, match="there is none"):
         load_identity(tmp_path / "b.safetensors")
+
+
+def test_a_loaded_identity_does_not_depend_on_its_file(tmp_path):
+    """Tensors that are stored as they are used, float32, would be mapped from the file."""
+    huge = replace(make_identity(), tokens=torch.full((1, 32, 2048), 1e6))
+    path = save_identity(huge, tmp_path / "a.safetensors")
+    loaded = load_identity(path)
+    content = path.read_bytes()
+    path.write_bytes(bytes(len(content)))
+    assert torch.equal(loaded.tokens, huge.tokens)
+    assert torch.equal(loaded.arcface_embeddings, huge.arcface_embeddings)
+
+
+def test_arcface_vectors_become_float32(tmp_path):
+    path = save_identity(make_identity(), tmp_path / "a.safetensors")
+    change(path, {"arcface_embeddings": torch.ones(1, 512).half()})
+    assert load_identity(path).arcface_embeddings.dtype == torch.float32
 
 
 def test_loads_without_insightface_timm_onnxruntime_and_cv2(tmp_path):

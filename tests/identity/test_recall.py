@@ -35,6 +35,13 @@ def test_an_error_is_not_kept():
     assert recall.get("a", lambda: 7) == 7
 
 
+def test_what_is_larger_than_the_memory_leaves_the_others():
+    recall = Recall(2 * ENTRY_BYTES)
+    recall.get("small", lambda: None)
+    assert len(recall.get("large", lambda: torch.zeros(2 * ENTRY_BYTES))) == 2 * ENTRY_BYTES
+    recall.get("small", lambda: pytest.fail("small is there"))
+
+
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3000)), max_size=60))
 def test_never_holds_more_than_its_bound(requests):
     """Nor more small entries than fit; a result larger than the bound is handed out all the same."""
