@@ -85,7 +85,7 @@ PULID = ModelFile(
     "pulid_flux_v0.9.1.safetensors",
     1_142_099_520,
     Licence("Apache-2.0", f"{HUB}/guozinan/PuLID"),
-    ("pulid_flux_v0.9.1.*", "pulid_flux_v0.9.0.*", "pulid_flux*"),
+    ("pulid_flux_v0.9.1.*", "pulid_flux_v0.9.0.*", "pulid_flux_v*"),
 )
 EVA_CLIP = ModelFile(
     "EVA02_CLIP_L_336_psz14_s6B.pt",
@@ -190,7 +190,6 @@ FLUX_FILES = (
         335_304_388,
         Licence("Apache-2.0", f"{HUB}/black-forest-labs/FLUX.1-schnell"),
         ("ae.safetensors",),
-        original=f"{HUB}/black-forest-labs/FLUX.1-schnell/resolve/main/ae.safetensors",
     ),
     ModelFile(
         "flux1-dev-kontext_fp8_scaled.safetensors",

@@ -17,14 +17,14 @@ from pathlib import Path
 from types import ModuleType
 from urllib.parse import urlsplit
 
-from .errors import MissingDependencyError, ModelDownloadError
+from .errors import ModelDownloadError, importing
 from .model_catalogue import ALL_FILES, FACE_FILES, FLUX_FILES, HUB, ModelFile, size_text
 from .model_finder import ModelFolders, find, find_by_name, target
 
 Targets = Mapping[ModelFile, Path]
 """Files to download, and where each belongs."""
-GROUPS = ("all", "missing")
-"""Names for whatever PuLID itself still lacks."""
+MISSING = "missing"
+"""Name for whatever PuLID itself still lacks."""
 SHA256_DIGITS = 64
 
 
@@ -40,7 +40,7 @@ def listing(folders: ModelFolders) -> str:
                 lines.append(f"    found    {path}")
             else:
                 lines.append(f"    MISSING  from {file.source}")
-    missing = chosen(["missing"], folders)
+    missing = chosen([MISSING], folders)
     if missing:
         size = size_text(sum(file.size for file in missing))
         lines.append(f"PuLID lacks {len(missing)} of its files: `models missing` fetches {size}.")
@@ -53,7 +53,7 @@ def chosen(names: Iterable[str], folders: ModelFolders) -> Targets:
     """The files of these names that are not there yet, and where each belongs.
 
     Args:
-        names: File names; `all` and `missing` stand for what PuLID needs, not for FLUX.
+        names: File names; `missing` stands for what PuLID needs, not for FLUX.
         folders: Where files are looked for.
 
     Raises:
@@ -62,7 +62,7 @@ def chosen(names: Iterable[str], folders: ModelFolders) -> Targets:
     files: dict[str, ModelFile] = {file.name: file for file in ALL_FILES}
     wanted: list[ModelFile] = []
     for name in names:
-        if name in GROUPS:
+        if name == MISSING:
             wanted += [file for file in FACE_FILES if find(file, folders) is None]
         elif name not in files:
             raise ModelDownloadError(
@@ -78,7 +78,7 @@ def plan(targets: Targets) -> str:
     """What a download would do: size, licence and place of each file, and where from.
 
     Raises:
-        MissingDependencyError: huggingface_hub is not installed.
+        MissingDependencyError: huggingface_hub is not installed, or cannot be imported.
     """
     lines = [f"From {_told_endpoint(_hub())}:"]
     for file, path in targets.items():
@@ -120,7 +120,7 @@ def download(targets: Targets, say: Callable[[str], object]) -> None:
         say: Takes one line for each file that has come.
 
     Raises:
-        MissingDependencyError: huggingface_hub is not installed.
+        MissingDependencyError: huggingface_hub is not installed, or cannot be imported.
         ModelDownloadError: A file cannot be had, is not what the hub promised, or does not fit.
     """
     hub = _hub()
@@ -129,21 +129,19 @@ def download(targets: Targets, say: Callable[[str], object]) -> None:
     for file, path in targets.items():
         with _told(hub, file, left):
             downloads.append(_look_up(hub, file, path))
-    _check_space(downloads)
+    _check_space(hub, downloads, left)
     for wanted in downloads:
         with _told(hub, wanted.file, left):
             _fetch(hub, wanted)
-        checked = _check(wanted)
-        _put_in_place(wanted)
+            checked = _check(wanted)
+            _put_in_place(wanted)
         del left[wanted.file]
         say(f"{wanted.target}: complete, {checked}.")
 
 
 def _hub() -> ModuleType:
-    try:
+    with importing("huggingface_hub", "Downloading model files"):
         import huggingface_hub.file_download
-    except ImportError as error:
-        raise MissingDependencyError("huggingface_hub", "Downloading model files") from error
     return huggingface_hub
 
 
@@ -184,7 +182,7 @@ def _fetch(hub: ModuleType, wanted: Download) -> None:
 
 @contextmanager
 def _told(hub: ModuleType, file: ModelFile, left: Targets) -> Iterator[None]:
-    """Turn what goes wrong between here and the hub into a sentence.
+    """Turn what goes wrong between here and the hub, or on the disk, into a sentence.
 
     The exceptions' own texts are left out: they can hold request headers, and the token with them.
     """
@@ -232,22 +230,33 @@ def _ways_out(left: Targets) -> str:
     )
 
 
-def _check_space(downloads: list[Download]) -> None:
+def _check_space(hub: ModuleType, downloads: list[Download], left: Targets) -> None:
     needed: Counter[int] = Counter()
-    folders: dict[int, Path] = {}
+    disks: dict[int, tuple[Path, int]] = {}
     for wanted in downloads:
-        folder = next(parent for parent in wanted.target.parents if parent.exists())
-        disk = folder.stat().st_dev
-        needed[disk] += wanted.size - wanted.bytes_here
-        folders[disk] = folder
+        with _told(hub, wanted.file, left):
+            folder = _nearest_folder(wanted.target)
+            disk = folder.stat().st_dev
+            needed[disk] += wanted.size - wanted.bytes_here
+            disks[disk] = folder, shutil.disk_usage(folder).free
     for disk, size in needed.items():
-        free = shutil.disk_usage(folders[disk]).free
+        folder, free = disks[disk]
         if free < size:
             raise ModelDownloadError(
-                f"{size_text(size)} would come to the disk of {folders[disk]}, but only "
+                f"{size_text(size)} would come to the disk of {folder}, but only "
                 f"{size_text(free)} are free there. Nothing was downloaded; make room, or choose "
                 "fewer files."
             )
+
+
+def _nearest_folder(path: Path) -> Path:
+    for folder in path.parents:
+        if folder.exists():
+            return folder
+    raise ModelDownloadError(
+        f"{path.name} belongs into {path.parent}, but {path.anchor} is not there. Connect that "
+        "drive, or name another place in ComfyUI's extra_model_paths.yaml."
+    )
 
 
 def _check(wanted: Download) -> str:

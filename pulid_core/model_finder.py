@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Protocol
 
-from .errors import MissingDependencyError, PulidError
+from .errors import PulidError, importing
 from .model_catalogue import ModelFile
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
@@ -63,8 +63,8 @@ def face_packs(folders: ModelFolders) -> dict[str, Path]:
 def find(file: ModelFile, folders: ModelFolders) -> Path | None:
     """Where a file lies that `auto` takes for this one, or None."""
     if file.pack:
-        path = face_packs(folders).get(file.pack, Path()) / file.name
-        return path if path.is_file() else None
+        pack = face_packs(folders).get(file.pack)
+        return pack / file.name if pack and (pack / file.name).is_file() else None
     files = weight_files(file, folders)
     for pattern in file.auto_patterns:
         for name, path in files.items():
@@ -132,15 +132,13 @@ def extra_folders(file: Path) -> list[tuple[str, Path, bool]]:
     """Read an extra_model_paths.yaml, if there is one: folder name, path, whether it goes in front.
 
     Raises:
-        MissingDependencyError: PyYAML is not installed.
+        MissingDependencyError: PyYAML is not installed, or cannot be imported.
         PulidError: The file is not what ComfyUI expects there.
     """
     if not file.is_file():
         return []
-    try:
+    with importing("PyYAML", f"Reading {file}", "yaml"):
         import yaml
-    except ImportError as error:
-        raise MissingDependencyError("PyYAML", f"Reading {file}") from error
     try:
         sections = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
         return [

@@ -52,6 +52,11 @@ def environment(hub: Hub, home: Path) -> dict[str, str]:
     }
 
 
+RUN_SCRIPT = """
+import runpy, sys
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 Run = Callable[..., subprocess.CompletedProcess]
 
 
@@ -59,8 +64,16 @@ Run = Callable[..., subprocess.CompletedProcess]
 def run(hub, comfyui, tmp_path) -> Run:
     """Run `dev.py models` for that ComfyUI, without a terminal; the token must never be told."""
 
-    def command(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
-        line = [sys.executable, str(dev.ROOT / "dev.py"), "models", *arguments]
+    def command(*arguments: str, broken: str = "", **variables: str) -> subprocess.CompletedProcess:
+        """With `broken`, Python that makes something fail before the command begins."""
+        line = [
+            sys.executable,
+            "-c",
+            broken + RUN_SCRIPT,
+            str(dev.ROOT / "dev.py"),
+            "models",
+            *arguments,
+        ]
         result = subprocess.run(
             [*line, "--comfyui", str(comfyui)],
             env=environment(hub, tmp_path / "home") | variables,

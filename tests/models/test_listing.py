@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import pytest
 from pulid_pack import dev
-from pulid_pack.pulid_core.model_catalogue import ALL_FILES, FACE_FILES
+from pulid_pack.pulid_core.model_catalogue import ALL_FILES, FACE_FILES, FACE_RECOGNISER, PULID
+from pulid_pack.pulid_core.model_finder import FoldersOnDisk, find
 
 
 def touch(path):
@@ -43,7 +44,7 @@ def test_everything_found(run, comfyui):
     assert found(output) == paths
     assert "PuLID has all its files" in output
     assert "MISSING" not in output
-    assert "Nothing to download" in run("all", "flux1-dev.safetensors").stdout
+    assert "Nothing to download" in run("missing", "flux1-dev.safetensors").stdout
 
 
 def test_some_found_by_the_rules_of_the_nodes(run, comfyui, tmp_path):
@@ -75,6 +76,18 @@ def test_some_found_by_the_rules_of_the_nodes(run, comfyui, tmp_path):
         "to " + str(comfyui / "models/pulid/pulid_flux_v0.9.1.safetensors")
         in run("pulid_flux_v0.9.1.safetensors").stdout
     )
+
+
+def test_the_files_of_other_models_are_not_taken(comfyui, monkeypatch):
+    """FLUX.2's PuLID, and what lies in the current directory where no face pack is."""
+    folders = FoldersOnDisk(comfyui / "models")
+    for name in ("pulid_flux2_klein_v2.safetensors", FACE_RECOGNISER.name):
+        touch(comfyui / "models/pulid" / name)
+    monkeypatch.chdir(comfyui / "models/pulid")
+    assert find(PULID, folders) is None
+    assert find(FACE_RECOGNISER, folders) is None
+    other = touch(comfyui / "models/pulid/PuLID_FLUX_v0.9.2.safetensors")
+    assert find(PULID, folders) == other
 
 
 def test_a_broken_extra_model_paths_is_told(run, comfyui):
@@ -137,7 +150,9 @@ def test_elsewhere_comfyui_has_to_be_named(tmp_path):
 
 
 def test_an_unknown_name_lists_the_known_ones(run):
-    result = run("pulid.bin")
-    assert result.returncode == 1
+    for name in ("pulid.bin", "all"):
+        result = run(name)
+        assert result.returncode == 1
+        assert f"{name} is no model file" in result.stdout
     for file in ALL_FILES:
         assert file.name in result.stdout
