@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import math
 from collections.abc import Sequence
@@ -13,9 +14,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .errors import PulidError
 from .images import Photo
+from .tuning import GridColumns
 
 MAX_SHEET_PX = 16384  # larger pictures are not shown by browsers
 MAX_CAPTION_LINES = 3
+MAX_TEXT_LENGTH = 1000  # characters; even of the letter i fewer fit
 ELLIPSIS = "…"
 # Pillow's own font has ASCII only; of these, systems bring at least one.
 WIDE_FONTS = (
@@ -36,8 +39,8 @@ class Entry:
 
     picture: Image.Image
     caption: tuple[str, ...]
-    """Lines that fit the cell's width."""
-    score: float | None
+    """Lines that fit the cell's width, as the score's do."""
+    score: tuple[str, ...]
     is_best: bool
 
 
@@ -70,7 +73,8 @@ def contact_sheet(
         pictures: (H, W, 3) uint8, of any sizes; each keeps its proportions.
         captions: None; or one for each picture, or for each group of equally many pictures.
         scores: Likewise. The best one is marked, unless all are equal.
-        columns: How many pictures stand in a row; 0 makes the sheet nearly square.
+        columns: How many pictures stand in a row; 0 makes the sheet nearly square. A tuning
+            grid's own number counts captions instead.
         cell_px: Longest side of a picture on the sheet.
 
     Returns:
@@ -89,11 +93,13 @@ def contact_sheet(
     width = max(picture.width for picture in fitted)
     wrapped = [_wrap(caption, font, width) for caption in _spread(captions, count, "captions", "")]
     judged = _spread(scores, count, "scores", None)
-    best = max(scores) if len(set(scores)) > 1 else None
+    best = max(scores) if len(set(scores)) > 1 else math.nan
     entries = [
-        Entry(picture, lines, score, score is not None and score == best)
+        Entry(picture, lines, _wrap(_score_text(score, best), font, width), score == best)
         for picture, lines, score in zip(fitted, wrapped, judged, strict=True)
     ]
+    if isinstance(columns, GridColumns) and captions:
+        columns *= count // len(captions)
     return _draw(entries, min(columns or math.ceil(math.sqrt(count)), count), font)
 
 
@@ -132,26 +138,35 @@ def _spread(values: Sequence[Value], count: int, name: str, missing: Value) -> l
     return [value for value in values for _ in range(each)]
 
 
-def _wrap(caption: str, font: Font, width: int) -> tuple[str, ...]:
-    """Break a caption between words; what does not fit ends in an ellipsis."""
+def _score_text(score: float | None, best: float) -> str:
+    if score is None:
+        return ""
+    return f"similarity {score:.2f}{', best' if score == best else ''}"
+
+
+def _wrap(text: str, font: Font, width: int) -> tuple[str, ...]:
+    """Break a text between words, or within a longer one; what does not fit ends in an ellipsis."""
+    rest = " ".join(text.split())[:MAX_TEXT_LENGTH]
     lines: list[str] = []
-    for word in caption.split():
-        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    if len(lines) > MAX_CAPTION_LINES:
-        lines[MAX_CAPTION_LINES - 1 :] = [lines[MAX_CAPTION_LINES - 1] + ELLIPSIS]
-    return tuple(_cut(line, font, width) for line in lines)
+    while rest and len(lines) < MAX_CAPTION_LINES - 1:
+        fitting = max(1, _fitting(rest, font, width))
+        space = f"{rest} ".rfind(" ", 1, fitting + 1)
+        end = space if space > 0 else fitting
+        lines.append(rest[:end])
+        rest = rest[end:].lstrip()
+    return (*lines, _cut(rest, font, width)) if rest else tuple(lines)
 
 
-def _cut(line: str, font: Font, width: int) -> str:
+def _cut(line: str, font: Font, width: float) -> str:
     if font.getlength(line) <= width:
         return line
-    kept = line.rstrip(ELLIPSIS)
-    while kept and font.getlength(kept + ELLIPSIS) > width:
-        kept = kept[:-1]
-    return kept + ELLIPSIS
+    return line[: _fitting(line, font, width - font.getlength(ELLIPSIS))] + ELLIPSIS
+
+
+def _fitting(text: str, font: Font, width: float) -> int:
+    """How many characters from the beginning of a text fit; found by halving."""
+    counts = range(1, len(text) + 1)
+    return bisect.bisect(counts, width, key=lambda count: font.getlength(text[:count]))
 
 
 def _draw(entries: list[Entry], columns: int, font: Font) -> Photo:
@@ -178,7 +193,7 @@ def _draw(entries: list[Entry], columns: int, font: Font) -> Photo:
 
 def _layout(entries: list[Entry], font: Font) -> Layout:
     line = int(font.getbbox("Ég")[3]) + 4
-    lines = max(len(entry.caption) + (entry.score is not None) for entry in entries)
+    lines = max(len(entry.caption) + len(entry.score) for entry in entries)
     return Layout(
         width=max(entry.picture.width for entry in entries),
         height=max(entry.picture.height for entry in entries),
@@ -194,9 +209,10 @@ def _write(
     """Write caption and score; the best in green."""
     x, y = corner
     color = BEST_RGB if entry.is_best else TEXT_RGB
-    for text in entry.caption:
-        draw.text((x, y), text, font=font, fill=TEXT_RGB)
+    lines = [
+        *((text, TEXT_RGB) for text in entry.caption),
+        *((text, color) for text in entry.score),
+    ]
+    for text, fill in lines:
+        draw.text((x, y), text, font=font, fill=fill)
         y += line
-    if entry.score is not None:
-        mark = ", best" if entry.is_best else ""
-        draw.text((x, y), f"similarity {entry.score:.2f}{mark}", font=font, fill=color)

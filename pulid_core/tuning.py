@@ -24,7 +24,14 @@ class Combination:
         return f"weight {self.weight:g}, start {self.start_at:g}"
 
 
-def tuning_grid(weights: str, starts: str) -> tuple[list[Combination], int]:
+class GridColumns(int):
+    """A grid's number of columns, counted in combinations, each of which can be several pictures.
+
+    An int for whatever else it is connected to.
+    """
+
+
+def tuning_grid(weights: str, starts: str) -> tuple[list[Combination], GridColumns]:
     """Combine every weight with every start.
 
     Args:
@@ -45,7 +52,8 @@ def tuning_grid(weights: str, starts: str) -> tuple[list[Combination], int]:
             f"A tuning grid holds at most {MAX_COMBINATIONS} pictures, but {len(rows)} weights and "
             f"{len(columns)} starts make {count}. Leave some out."
         )
-    return list(itertools.starmap(Combination, itertools.product(rows, columns))), len(columns)
+    combinations = itertools.starmap(Combination, itertools.product(rows, columns))
+    return list(combinations), GridColumns(len(columns))
 
 
 def _numbers(text: str, name: str, minimum: float, maximum: float) -> list[float]:

@@ -1,5 +1,7 @@
 """The contact sheet: nothing stretched, nothing covered, every caption and score in its cell."""
 
+import time
+
 import numpy as np
 import pytest
 from PIL import ImageFont
@@ -12,6 +14,7 @@ from pulid_pack.pulid_core.contact_sheet import (
     contact_sheet,
 )
 from pulid_pack.pulid_core.errors import PulidError
+from pulid_pack.pulid_core.tuning import tuning_grid
 
 RED, GREEN, BLUE = (200, 20, 20), (20, 120, 20), (20, 20, 200)
 
@@ -85,6 +88,36 @@ def test_every_line_of_a_caption_has_room_and_there_are_three_at_most():
     assert heights == [heights[0] + one_line * lines for lines in (0, 1, 2, 3, 3, 3)]
 
 
+def test_a_caption_without_spaces_takes_all_lines():
+    """Chinese, or a file name: broken between characters, and cut after the third line."""
+    heights = [
+        contact_sheet([plain(RED)], [text], cell_px=96).shape[0]
+        for text in ("", "x", "x" * 25, "x" * 1000, "two " + "x" * 1000)
+    ]
+    one_line = heights[1] - heights[0]
+    assert heights == [heights[0] + one_line * lines for lines in (0, 1, 2, 3, 3)]
+
+
+@pytest.mark.parametrize("caption", ["x" * 100_000, "word " * 20_000, "私" * 100_000], ids=len)
+def test_an_endless_caption_takes_no_time(caption):
+    begin = time.monotonic()
+    contact_sheet([plain(RED)], [caption])
+    assert time.monotonic() - begin < 1
+
+
+def test_scores_stay_inside_a_narrow_cell():
+    """Wrapped, so that the number can still be read."""
+    narrow = [plain(RED, 64, 32), plain(GREEN, 64, 32)]
+    sheet = contact_sheet(narrow, scores=[0.1, 0.9], columns=2, cell_px=64)
+    red, green = (box_of(sheet, color) for color in (RED, GREEN))
+    paper = (sheet == PAPER_RGB).all(axis=2)
+    assert paper[:, red[2] : green[0]].all()
+    assert paper[:, green[2] :].all()
+    wide = contact_sheet([plain(RED)] * 2, scores=[0.1, 0.9], columns=2, cell_px=64)
+    in_one_line = contact_sheet([plain(RED)] * 2, ["x"] * 2, columns=2, cell_px=64)
+    assert wide.shape[0] > in_one_line.shape[0]
+
+
 def cells(sheet: np.ndarray, count: int) -> list[np.ndarray]:
     return np.array_split(sheet, count, axis=1)
 
@@ -108,6 +141,17 @@ def test_captions_and_scores_stand_below_equally_many_pictures():
     single = contact_sheet(pictures, ["one", "one", "two", "two"], [0.1, 0.1, 0.9, 0.9], columns=4)
     assert np.array_equal(grouped, single)
     assert [has_color(cell, BEST_RGB) for cell in cells(grouped, 4)] == [False, False, True, True]
+
+
+def test_a_row_of_a_grid_holds_all_pictures_of_its_runs():
+    """Two weights and two starts, three pictures each; a plain number counts pictures."""
+    grid, columns = tuning_grid("0.7, 1", "0, 0.2")
+    pictures, captions = [plain(RED)] * 12, [combination.caption for combination in grid]
+    for given, across in ((columns, 6), (2, 2)):
+        sheet = contact_sheet(pictures, captions, columns=given, cell_px=64)
+        assert sheet.shape == contact_sheet(pictures, captions, columns=across, cell_px=64).shape
+    alone = contact_sheet(pictures[:4], captions, columns=columns, cell_px=64)
+    assert alone.shape == contact_sheet(pictures[:4], captions, columns=2, cell_px=64).shape
 
 
 @pytest.mark.parametrize("name", ["captions", "scores"])

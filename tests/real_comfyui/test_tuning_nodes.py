@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pulid_pack.pulid_core.contact_sheet import BEST_RGB
+from pulid_pack.pulid_core.tuning import START_RANGE, WEIGHT_RANGE
 from pulid_pack.tests import example_photos
 from pulid_pack.tests.real_comfyui.portrait_graph import NODES, Prompt
 
@@ -39,7 +40,7 @@ def sheet_of(server, prompt: Prompt) -> np.ndarray:
 
 
 def test_schema(matrix_server):
-    """Found by pulid and likeness; a tooltip everywhere; three lists and one number."""
+    """Found by pulid and likeness; a tooltip everywhere; lists; the apply node's limits."""
     for kind in ("PulidTuningGrid", "PulidContactSheet"):
         info = matrix_server.object_info(kind)[kind]
         assert {"pulid", "likeness"} <= set(info["search_aliases"])
@@ -49,6 +50,9 @@ def test_schema(matrix_server):
     grid = matrix_server.object_info("PulidTuningGrid")["PulidTuningGrid"]
     assert grid["output"] == ["FLOAT", "FLOAT", "STRING", "INT"]
     assert grid["output_is_list"] == [True, True, True, False]
+    apply = matrix_server.object_info("PulidApplyFlux")["PulidApplyFlux"]["input"]["required"]
+    for name, limits in (("weight", WEIGHT_RANGE), ("start_at", START_RANGE)):
+        assert (apply[name][1]["min"], apply[name][1]["max"]) == limits
 
 
 def test_what_follows_the_grid_runs_once_for_each_combination(matrix_server):
@@ -96,6 +100,28 @@ def test_captions_come_from_the_grid_or_from_the_lines_of_one_text(matrix_server
     nodes["lines"] = node("PrimitiveStringMultiline", value="\n".join(lines))
     written = sheet_of(matrix_server, graph(nodes, captions=["lines", 0], **inputs))
     assert np.array_equal(written, captioned)
+
+
+def test_a_row_of_the_grid_holds_all_pictures_of_its_runs(matrix_server):
+    """Two pictures for each of 2 x 3 combinations: six in a row, unless the user says three."""
+    nodes = {
+        "grid": GRID,
+        "two": node("RepeatImageBatch", image=["photo", 0], amount=2),
+        "runs": node(
+            "ImageBlend",
+            image1=["two", 0],
+            image2=["two", 0],
+            blend_factor=["grid", 1],
+            blend_mode="normal",
+        ),
+    }
+    inputs = {"images": ["runs", 0], "captions": ["grid", 2]}
+    linked, six, three = (
+        sheet_of(matrix_server, graph(nodes, columns=columns, **inputs))
+        for columns in (["grid", 3], 6, 3)
+    )
+    assert np.array_equal(linked, six)
+    assert three.shape[1] < linked.shape[1]
 
 
 def test_alpha_is_on_white(matrix_server):
