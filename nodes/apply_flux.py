@@ -46,7 +46,7 @@ class PulidApplyFlux(io.ComfyNode):
                     tooltip="A FLUX.1 or Chroma model, with or without LoRA. For several people "
                     "put several of these nodes in a row, each with its own attn_mask.",
                 ),
-                PulidSocket.Input("pulid", tooltip="From PulidLoader."),
+                PulidSocket.Input("pulid", tooltip="From Load PuLID (FLUX)."),
                 io.MultiType.Input(
                     "reference",
                     types=[io.Image, IdentitySocket],
@@ -145,10 +145,17 @@ class PulidApplyFlux(io.ComfyNode):
 
 
 def _mask(attn_mask: torch.Tensor | None) -> torch.Tensor | None:
-    """(H, W) or (M, H, W) -> (M, H, W); None stands for ones everywhere."""
-    if attn_mask is None or bool((attn_mask == 1).all()):
+    """(H, W), (M, H, W) or (M, 1, H, W) -> (M, H, W); None stands for ones everywhere."""
+    if attn_mask is None:
         return None
-    return attn_mask.reshape(-1, *attn_mask.shape[-2:])  # some nodes give (H, W)
+    masks = attn_mask[None] if attn_mask.dim() == 2 else attn_mask
+    masks = masks.squeeze(1) if masks.dim() == 4 else masks
+    if masks.dim() != 3 or not masks.numel() or not bool(masks.isfinite().all()):
+        raise PulidError(
+            "PulidApplyFlux needs at least one mask of finite numbers as attn_mask, but got "
+            f"{tuple(attn_mask.shape)}. Connect the mask of a node that found something, or none."
+        )
+    return None if bool((masks == 1).all()) else masks
 
 
 def _compute_dtype(model: ModelPatcher) -> torch.dtype:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,13 @@ from ..pulid_core.similarity import (
 )
 from .loader import PulidSocket
 from .model_files import find_identity, identity_choices, identity_folder
-from .pulid_models import Pulid
+from .pulid_models import Pulid, step_callback
 from .sockets import IdentitySocket, require_identity, require_pulid
 
 CATEGORY = "PuLID FLUX/identity"
+
+NOT_IN_NAMES = r'[<>:"|?*\x00-\x1f]'
+"""What Windows does not allow in file names; it would write `a:b` into a stream beside a file `a`."""
 
 SKIP, ERROR, NUMBER, OVERWRITE = "skip", "error", "number", "overwrite"
 
@@ -50,7 +54,7 @@ class PulidEncodeIdentity(io.ComfyNode):
                 *("人脸", "身份"),
             ],
             inputs=[
-                PulidSocket.Input("pulid", tooltip="From PulidLoader."),
+                PulidSocket.Input("pulid", tooltip="From Load PuLID (FLUX)."),
                 io.Image.Input("image", tooltip="One photo, or a batch of photos of one person."),
                 io.Combo.Input(
                     "face_order",
@@ -91,7 +95,7 @@ class PulidEncodeIdentity(io.ComfyNode):
                 ),
             ],
             outputs=[
-                IdentitySocket.Output(display_name="identity", tooltip="For PulidApplyFlux."),
+                IdentitySocket.Output(display_name="identity", tooltip="For Apply PuLID (FLUX)."),
                 io.Image.Output(
                     display_name="face_crops",
                     tooltip="One picture per photo: the aligned face, and beside it exactly what "
@@ -216,7 +220,7 @@ class PulidLoadIdentity(io.ComfyNode):
             outputs=[
                 IdentitySocket.Output(
                     display_name="identity",
-                    tooltip="For PulidApplyFlux with the PuLID file that made it.",
+                    tooltip="For Apply PuLID (FLUX) with the PuLID file that made it.",
                 ),
                 io.String.Output(display_name="report", tooltip="Where the identity comes from."),
             ],
@@ -234,8 +238,10 @@ class PulidLoadIdentity(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, identity_file: str) -> Any:
-        """Load again when the file was replaced."""
+    def fingerprint_inputs(cls, identity_file: str | None = None) -> Any:
+        """Load again when the file was replaced; a linked name is known only at execution."""
+        if identity_file is None:
+            return None
         stat = find_identity(identity_file).stat()
         return stat.st_mtime_ns, stat.st_size
 
@@ -298,7 +304,7 @@ class PulidFaceSimilarity(io.ComfyNode):
             search_aliases=["pulid", "face distance", "likeness", "arcface", "compare faces"],
             inputs=[
                 PulidSocket.Input(
-                    "pulid", tooltip="From PulidLoader; only its face model is used."
+                    "pulid", tooltip="From Load PuLID (FLUX); only its face model is used."
                 ),
                 io.Image.Input(
                     "image",
@@ -333,7 +339,10 @@ class PulidFaceSimilarity(io.ComfyNode):
         pulid = require_pulid(pulid, cls)
         person = mean_direction(_arcface_embeddings(pulid, reference))
         photos = photos_from_image(image)
-        comparisons = [compare(photo, person, pulid.faces) for photo in photos]
+        on_step, comparisons = step_callback(len(photos)), []
+        for photo in photos:
+            comparisons.append(compare(photo, person, pulid.faces))
+            on_step()
         preview = _image_from_photos(
             [annotate(photo, found) for photo, found in zip(photos, comparisons, strict=True)]
         )
@@ -370,9 +379,9 @@ def _parse_weights(text: str) -> tuple[float, ...]:
 def _saving_path(name: str) -> Path:
     folder = identity_folder().resolve()
     path = (folder / (name.strip().removesuffix(SUFFIX) + SUFFIX)).resolve()
-    if path.stem == "" or path.name == SUFFIX or folder not in path.parents:
+    if path.name == SUFFIX or folder not in path.parents or re.search(NOT_IN_NAMES, name):
         raise PulidError(
             f"An identity is saved below {folder}, but the name is {name!r}. "
-            "Choose a plain name, or folder/name."
+            'Choose a plain name, or folder/name, without any of < > : " | ? *.'
         )
     return path

@@ -51,14 +51,14 @@ class PulidInjectionOptions(io.ComfyNode):
                     "double_blocks",
                     default="1",
                     tooltip="Factors on the weight in FLUX's double blocks: one for all, or ten, "
-                    "from the first block to the last. 0 is off, 1 the node's weight. These blocks "
-                    "shape pose and layout most.",
+                    "from the first block to the last. 0 is off, 1 the node's weight. FLUX "
+                    "runs these blocks first.",
                 ),
                 io.String.Input(
                     "single_blocks",
                     default="1",
                     tooltip="Factors on the weight in FLUX's single blocks: one for all, or ten. "
-                    "0 is off, 1 the node's weight. These blocks shape skin and detail most.",
+                    "0 is off, 1 the node's weight. FLUX runs these blocks last.",
                 ),
                 io.Combo.Input(
                     "negative_sees",
@@ -69,7 +69,9 @@ class PulidInjectionOptions(io.ComfyNode):
                     "likeness. nothing: the negative prompt runs without PuLID.",
                 ),
             ],
-            outputs=[OptionsSocket.Output(display_name="options", tooltip="For PulidApplyFlux.")],
+            outputs=[
+                OptionsSocket.Output(display_name="options", tooltip="For Apply PuLID (FLUX).")
+            ],
         )
 
     @classmethod

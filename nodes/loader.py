@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,9 @@ from .model_files import (
 from .pulid_models import Pulid, PulidPaths
 
 PulidSocket = io.Custom("PULID")
+
+FILES = {"pulid_file": PULID, "eva_clip_file": EVA_CLIP, "face_parsing_file": FACE_PARSING}
+"""Input -> the file it chooses; `face_model` chooses a folder."""
 
 ONNXRUNTIME_PROVIDERS = {
     "onnxruntime-gpu": ["CUDAExecutionProvider", "TensorrtExecutionProvider"],
@@ -104,14 +106,14 @@ class PulidLoader(io.ComfyNode):
                     "photo and takes no GPU memory.",
                 ),
             ],
-            outputs=[PulidSocket.Output(display_name="pulid", tooltip="For PulidApplyFlux.")],
+            outputs=[PulidSocket.Output(display_name="pulid", tooltip="For Apply PuLID (FLUX).")],
         )
 
     @classmethod
     def validate_inputs(cls, **choices: str | None) -> bool | str:
         """Say at queue time which files are missing, where they belong and how to get them."""
         try:
-            _paths(**{name: choice for name, choice in choices.items() if choice is not None})
+            _find(**choices)
         except PulidError as error:
             return str(error)
         return True
@@ -119,14 +121,10 @@ class PulidLoader(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, **choices: str | None) -> Any:
         """Load again when a chosen file was replaced."""
-        stats = []
-        paths = _paths(**{name: choice for name, choice in choices.items() if choice is not None})
-        for path in (paths.pulid, paths.eva_clip, paths.face_parsing, paths.face_model):
-            if path is None:
-                continue
-            stat = path.stat()
-            stats.append((str(path), stat.st_mtime_ns, stat.st_size))
-        return stats
+        chosen = [path for path in _find(**choices).values() if path is not None]
+        files = [f for p in chosen for f in (sorted(p.glob("*.onnx")) if p.is_dir() else [p])]
+        stats = [(file, file.stat()) for file in files]
+        return [(str(file), stat.st_mtime_ns, stat.st_size) for file, stat in stats]
 
     @classmethod
     def execute(
@@ -138,32 +136,34 @@ class PulidLoader(io.ComfyNode):
         provider: str,
     ) -> io.NodeOutput:
         """Check the PuLID file and hand out the set-up."""
-        paths = _paths(pulid_file, eva_clip_file, face_parsing_file, face_model, provider)
-        return io.NodeOutput(Pulid(paths))
+        found = _find(
+            pulid_file=pulid_file,
+            eva_clip_file=eva_clip_file,
+            face_parsing_file=face_parsing_file,
+            face_model=face_model,
+        )
+        return io.NodeOutput(Pulid(PulidPaths(**found, provider=provider)))
 
 
-def _paths(
-    pulid_file: str = "auto",
-    eva_clip_file: str = "auto",
-    face_parsing_file: str = "auto",
-    face_model: str = FACE_MODEL,
-    provider: str = AUTO_PROVIDER,
-) -> PulidPaths:
-    look_ups: dict[str, Callable[[], Path | None]] = {
-        "pulid": lambda: find_file(PULID, pulid_file),
-        "eva_clip": lambda: None if eva_clip_file == NONE else find_file(EVA_CLIP, eva_clip_file),
-        "face_parsing": lambda: (
-            None if face_parsing_file == NONE else find_file(FACE_PARSING, face_parsing_file)
-        ),
-        "face_model": lambda: None if face_model == NONE else find_face_model(face_model),
-    }
+def _find(**choices: str | None) -> dict[str, Any]:
+    """Find what the inputs chose; None for `none`, and for a link, whose value comes later.
+
+    Raises:
+        MissingFilesError: With all files that are missing.
+    """
     found: dict[str, Any] = {}
     missing: dict[Path, str] = {}
-    for name, look_up in look_ups.items():
+    for name in (*FILES, "face_model"):
         try:
-            found[name] = look_up()
+            found[name] = _find_one(name, choices.get(name))
         except MissingFilesError as error:
             missing |= error.files
     if missing:
         raise MissingFilesError(missing, fetch_command())
-    return PulidPaths(**found, provider=provider)
+    return found
+
+
+def _find_one(name: str, choice: str | None) -> Path | None:
+    if choice is None or (choice == NONE and name != "pulid_file"):
+        return None
+    return find_face_model(choice) if name == "face_model" else find_file(FILES[name], choice)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 import sys
 from itertools import chain
 from pathlib import Path
@@ -140,4 +143,10 @@ def fetch_command() -> str:
         for config in (comfyui / model_finder.EXTRA_PATHS, *configs):
             if config.is_file():
                 command += ["--extra-model-paths-config", str(config.absolute())]
-    return " ".join(f'"{part}"' if " " in part else part for part in command)
+    return _for_windows(command) if os.name == "nt" else shlex.join(command)
+
+
+def _for_windows(command: list[str]) -> str:
+    """A line for cmd; PowerShell would take a quoted program for a text."""
+    line = " ".join(f'"{part}"' if re.search(r"[^\w:./\\-]", part) else part for part in command)
+    return f"{line}   (in PowerShell, with & in front)" if line.startswith('"') else line

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,9 +35,9 @@ LOGGER = logging.getLogger(__name__)
 class PulidPaths:
     """The files that one PulidLoader chose; None where only saved identities are used."""
 
-    pulid: Path
-    eva_clip: Path | None
-    face_parsing: Path | None
+    pulid_file: Path
+    eva_clip_file: Path | None
+    face_parsing_file: Path | None
     face_model: Path | None
     provider: str
 
@@ -54,7 +54,7 @@ class Pulid:
 
     def __init__(self, paths: PulidPaths):
         self.paths = paths
-        self.file = PulidFile.open(paths.pulid)
+        self.file = PulidFile.open(paths.pulid_file)
         self.folds = FoldCache(self.file)
         self._recall = Recall(RECALLED_BYTES)
 
@@ -76,12 +76,6 @@ class Pulid:
         return self._recall.get(key, lambda: self._encode(photos, settings).rounded())
 
     def _encode(self, photos: list[Photo], settings: EncodeSettings) -> Identity:
-        progress = comfy.utils.ProgressBar(step_count(len(photos)))
-
-        def on_step() -> None:
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            progress.update(1)
-
         stages = EncoderStages(
             self.faces,
             self._parser.model,
@@ -91,6 +85,7 @@ class Pulid:
             recall=self._recall,
         )
         with _loaded([self._parser, self._vision, self._encoder]):
+            on_step = step_callback(step_count(len(photos)))
             identity = encode_identity(photos, stages, settings, on_step)
         LOGGER.info("PuLID encoded an identity from %d photo(s)", len(photos))
         return identity
@@ -103,17 +98,19 @@ class Pulid:
     @cached_property
     def _parser(self) -> ModelPatcher:
         return _plain_patcher(
-            load_face_parser(_needed(self.paths.face_parsing, "face_parsing_file"))
+            load_face_parser(_needed(self.paths.face_parsing_file, "face_parsing_file"))
         )
 
     @cached_property
     def _vision(self) -> ModelPatcher:
-        return _plain_patcher(load_vision_tower(_needed(self.paths.eva_clip, "eva_clip_file")))
+        return _plain_patcher(load_vision_tower(_needed(self.paths.eva_clip_file, "eva_clip_file")))
 
     @cached_property
     def _encoder(self) -> ModelPatcher:
-        return _casting_patcher(
+        # Casting layers: it may be loaded in part.
+        return comfy.model_patcher.CoreModelPatcher(
             self.file.load_encoder(comfy.ops.manual_cast),
+            comfy.model_management.text_encoder_device(),
             comfy.model_management.text_encoder_offload_device(),
         )
 
@@ -123,20 +120,24 @@ class Pulid:
         return stages + self.folds.models()
 
 
+def step_callback(count: int) -> Callable[[], None]:
+    """Give what long work calls after each step: it shows the progress, and stops after Cancel."""
+    progress = comfy.utils.ProgressBar(count)
+
+    def on_step() -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        progress.update(1)
+
+    return on_step
+
+
 def _needed(path: Path | None, widget: str) -> Path:
     if path is None:
         raise PulidError(
             f"Looking at a photo needs PulidLoader's {widget}, but that is set to none. "
-            "Choose auto there, or connect a saved identity instead of the photo."
+            "Choose a model there, or connect a saved identity instead of the photo."
         )
     return path
-
-
-def _casting_patcher(module: nn.Module, offload_device) -> ModelPatcher:
-    """Manage a module of ComfyUI's casting layers: it may be loaded in part."""
-    return comfy.model_patcher.CoreModelPatcher(
-        module, comfy.model_management.get_torch_device(), offload_device
-    )
 
 
 def _plain_patcher(module: nn.Module) -> ModelPatcher:

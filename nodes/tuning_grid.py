@@ -40,12 +40,12 @@ class PulidTuningGrid(io.ComfyNode):
                 io.Float.Output(
                     display_name="weight",
                     is_output_list=True,
-                    tooltip="For PulidApplyFlux: one weight per run, 0 is off, 1 is full.",
+                    tooltip="For Apply PuLID (FLUX): one weight per run, 0 is off, 1 is full.",
                 ),
                 io.Float.Output(
                     display_name="start_at",
                     is_output_list=True,
-                    tooltip="For PulidApplyFlux: one start per run, 0 is from the first step, 1 "
+                    tooltip="For Apply PuLID (FLUX): one start per run, 0 is from the first step, 1 "
                     "is never.",
                 ),
                 io.String.Output(

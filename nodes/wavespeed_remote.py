@@ -306,9 +306,9 @@ def _main_inputs() -> list[io.Input]:
             default=0,
             min=-1,
             max=2147483647,
-            control_after_generate=True,
-            tooltip="The same seed gives the same image, without a second charge. "
-            "-1 draws a new one at every run, so that every run is billed.",
+            control_after_generate=io.ControlAfterGenerate.fixed,
+            tooltip="The same seed gives the same image, without a second charge; a new one "
+            "gives, and bills, a new image. -1 draws a new one at every run, so that every run is billed.",
         ),
         io.Combo.Input(
             "output_format",

@@ -79,9 +79,16 @@ def find_key(folder: Path, environ: Mapping[str, str] = os.environ) -> ApiKey:
         return ApiKey(environ[KEY_VARIABLE])
     path = folder / KEY_FILE
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        text = path.read_text(encoding="utf-8-sig")  # Notepad may begin it with a mark
+    except OSError:
         text = ""
+    except UnicodeDecodeError:
+        text = None
+    if text is None:  # raised here, since the other error carries the file's bytes
+        raise RemoteAuthError(
+            f"The WaveSpeed API key in {path} should be UTF-8 text, but is saved another way. "
+            "Save the file again as UTF-8."
+        )
     if not text.strip():
         raise RemoteAuthError(
             f"No WaveSpeed API key. Set {KEY_VARIABLE} or put it into {path}. "

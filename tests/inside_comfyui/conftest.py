@@ -41,9 +41,10 @@ else:
 
     def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
-            item.add_marker("comfy")
-            for warning in COMFYUI_WARNINGS:
-                item.add_marker(pytest.mark.filterwarnings(warning))
+            if item.path.is_relative_to(Path(__file__).parent):
+                item.add_marker("comfy")
+                for warning in COMFYUI_WARNINGS:
+                    item.add_marker(pytest.mark.filterwarnings(warning))
 
     @pytest.fixture(scope="session")
     def world(tmp_path_factory: pytest.TempPathFactory) -> World:

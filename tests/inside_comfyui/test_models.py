@@ -15,6 +15,7 @@ import torch
 import utils.extra_config
 from comfy.cli_args import args
 from pulid_pack.nodes import model_files
+from pulid_pack.nodes.identity import PulidLoadIdentity
 from pulid_pack.nodes.loader import PulidLoader
 from pulid_pack.nodes.pulid_models import Pulid, PulidPaths
 from pulid_pack.pulid_core.errors import MissingFilesError
@@ -62,7 +63,8 @@ def test_all_missing_files_are_told_at_once(folders):
     with pytest.raises(MissingFilesError) as raised:
         PulidLoader.execute("auto", "auto", "auto", "antelopev2", "auto")
     told = str(raised.value)
-    assert PulidLoader.validate_inputs(pulid_file="auto", provider="auto") == told
+    choices = dict.fromkeys(("pulid_file", "eva_clip_file", "face_parsing_file"), "auto")
+    assert PulidLoader.validate_inputs(**choices, face_model="antelopev2", provider="auto") == told
     for file in FACE_FILES:
         assert f"* {mine / file.folder / file.name}:\n  {file.summary}\n" in told
     assert raised.value.command in told
@@ -76,6 +78,35 @@ def test_all_missing_files_are_told_at_once(folders):
     assert parser == mine / "facexlib/gone.pth"
     assert "auto takes parsing_bisenet.pth" in str(raised.value)
     assert detector == mine / "insightface/models/antelopev2/scrfd_10g_bnkps.onnx"
+
+
+def test_linked_inputs_are_left_to_the_execution(folders):
+    """ComfyUI gives None for them: neither refused at queue time, nor a reason to load again."""
+    mine, _ = folders
+    touch(mine / "pulid/ann.safetensors")
+    choices = {"pulid_file": "ann.safetensors", "eva_clip_file": None, "face_model": None}
+    assert PulidLoader.validate_inputs(**choices, face_parsing_file="none", provider=None) is True
+    assert PulidLoader.fingerprint_inputs(**choices) == PulidLoader.fingerprint_inputs(**choices)
+    assert PulidLoadIdentity.validate_inputs(identity_file=None) is True
+    assert PulidLoadIdentity.fingerprint_inputs(identity_file=None) is None
+
+
+def test_a_replaced_file_is_noticed(folders):
+    """Also one within the InsightFace pack."""
+    mine, _ = folders
+    pulid = touch(mine / "pulid/pulid_flux_v0.9.1.safetensors")
+    pack = mine / "insightface/models/antelopev2"
+    recogniser = touch(pack / "glintr100.onnx")
+    touch(pack / "scrfd_10g_bnkps.onnx")
+
+    def fingerprint():
+        return PulidLoader.fingerprint_inputs(pulid_file="auto", face_model="antelopev2")
+
+    seen = [fingerprint()]
+    for path in (recogniser, pulid):
+        path.write_bytes(b"another")
+        seen.append(fingerprint())
+        assert seen[-1] not in seen[:-1], path
 
 
 def test_the_command_told_names_the_folders_of_this_comfyui(monkeypatch, tmp_path):
@@ -96,6 +127,13 @@ def test_the_command_told_names_the_folders_of_this_comfyui(monkeypatch, tmp_pat
         monkeypatch.setattr(args, "extra_model_paths_config", configs)
         command = [sys.executable, pack / "dev.py", "models", "missing", *options]
         assert shlex.split(model_files.fetch_command()) == list(map(str, command))
+
+
+def test_the_command_told_suits_windows_shells():
+    line = model_files._for_windows(["C:\\py\\python.exe", "C:\\AI (new)\\dev.py", "models"])
+    assert line == 'C:\\py\\python.exe "C:\\AI (new)\\dev.py" models'
+    line = model_files._for_windows(["C:\\My AI\\python.exe", "dev.py"])
+    assert line == '"C:\\My AI\\python.exe" dev.py   (in PowerShell, with & in front)'
 
 
 def test_the_command_searches_where_comfyui_does(monkeypatch, tmp_path):
@@ -165,6 +203,9 @@ def test_encoder_models_are_read_late_loaded_while_used_and_offloaded(stage, mon
     identity = pulid.encode(photo)
     assert identity.tokens.dtype == torch.float32
     assert encoder <= seen
+    assert {patcher.load_device for patcher in pulid.get_models()} == {
+        comfy.model_management.text_encoder_device()
+    }
     assert not encoder & loaded_kinds()
     assert {type(patcher.model).__name__ for patcher in pulid.get_models()} == encoder
 

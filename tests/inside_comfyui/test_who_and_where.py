@@ -10,6 +10,7 @@ import torch
 from comfy_extras.nodes_custom_sampler import Guider_DualCFG
 from comfy_extras.nodes_perpneg import Guider_PerpNeg
 from pulid_pack.nodes.regions import MAX_PEOPLE, PulidRegions
+from pulid_pack.pulid_core.errors import PulidError
 from pulid_pack.pulid_core.options import InjectionOptions
 from pulid_pack.tests.inside_comfyui.world import (
     Acts,
@@ -86,6 +87,23 @@ def test_region_masks(layout, softness):
             assert centres == sorted(centres)
         else:
             assert [round(y, 1) for y, _ in centres] == sorted(round(y, 1) for y, _ in centres)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [torch.zeros(0, 8, 8), torch.ones(1, 8, 8, 1), torch.full((8, 8), torch.nan)],
+    ids=["empty", "channels last", "nan"],
+)
+def test_a_mask_that_says_nothing_is_refused(model, pulid, mask):
+    with pytest.raises(PulidError, match=r"at least one mask of finite numbers"):
+        apply(model, pulid, mask=mask)
+
+
+def test_masks_of_other_layouts(model, pulid):
+    """(H, W) and (M, 1, H, W), as some nodes give them, are the same mask."""
+    usual = first_block_output(apply(model, pulid, mask=half("left")))
+    for mask in (half("left")[0], half("left")[None]):
+        assert torch.equal(first_block_output(apply(model, pulid, mask=mask)), usual)
 
 
 def centre(mask):

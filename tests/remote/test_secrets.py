@@ -109,6 +109,18 @@ def test_key_lookup(tmp_path: Path, caplog):
     assert find_key(tmp_path, {"WAVESPEED_API_KEY": "from-env"}).to_bytes() == b"from-env"
 
 
+def test_key_files_of_windows(tmp_path: Path):
+    """Notepad's UTF-8 may begin with a mark; what PowerShell's > writes is told, without the key."""
+    path = tmp_path / "api_key"
+    path.write_text("file-canary\r\n", encoding="utf-8-sig")
+    path.chmod(0o600)
+    assert find_key(tmp_path, {}).to_bytes() == b"file-canary"
+    path.write_text("file-canary\r\n", encoding="utf-16")
+    with pytest.raises(RemoteAuthError, match="again as UTF-8") as caught:
+        find_key(tmp_path, {})
+    assert caught.value.__context__ is None
+
+
 @pytest.mark.parametrize(
     "text", ["", "  ", "a b", "käse-canary", "canary\r\nX-Evil: 1", "ca\0nary"]
 )
