@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import json
+import os
 import re
 from pathlib import Path
 
@@ -10,6 +12,8 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = "docs/pictures"
 ADVICE = "run `python dev.py pictures`"
+WANTED = os.environ.get("PICTURES") == "1"
+"""Whether the browser tests take all pictures anew, as `dev.py pictures` asks."""
 
 
 def named_in_readme() -> set[str]:
@@ -37,3 +41,14 @@ def is_fresh(path: Path, source: bytes) -> bool:
         return False
     with Image.open(path) as picture:
         return picture.info.get("comment", b"").decode() == digest(source)
+
+
+def inputs_of(info: dict) -> dict:
+    """All inputs that /object_info lists for a node, in order."""
+    return info["input"]["required"] | info["input"].get("optional", {})
+
+
+def looks(info: dict) -> bytes:
+    """What a picture shows of a node: its name, inputs, defaults and outputs; not the user's files."""
+    shown = [(name, spec[1].get("default")) for name, spec in inputs_of(info).items()]
+    return json.dumps([info["display_name"], shown, info["output_name"]]).encode()

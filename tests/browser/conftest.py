@@ -11,13 +11,11 @@ from pathlib import Path
 
 import pytest
 import requests
-from pulid_pack.tests import comfyui_source, example_photos, portrait_workflow
-from pulid_pack.tests.comfyui import ROOT, ComfyServer
+from pulid_pack.tests import comfyui_source, example_photos, pictures, portrait_workflow
+from pulid_pack.tests.comfyui import ComfyServer
 from pulid_pack.tests.workflow_conversion import to_prompt
 
 CHROMIUM = os.environ.get("CHROMIUM")
-PICTURES = os.environ.get("PICTURES") == "1"
-"""Whether this run takes the repository's pictures anew."""
 
 if not CHROMIUM:
     collect_ignore_glob = ["test_*.py"]
@@ -42,7 +40,8 @@ else:
 
     def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
-            item.add_marker("comfy")
+            if item.path.parent == Path(__file__).parent:
+                item.add_marker("comfy")
 
     @pytest.fixture(scope="session")
     def browser() -> Iterator[Browser]:
@@ -76,19 +75,15 @@ else:
         with ThreadPoolExecutor() as outside_of_playwrights_loop:
             run = outside_of_playwrights_loop.submit(server.run, prompt).result()
         assert run.error is None, run.error
+        server.free()  # so that identity-save.json has something to do
 
     @pytest.fixture
     def frontend(browser, comfyui) -> Iterator[Frontend]:
         """A user's fresh browser window; afterwards, nothing of ours may have gone wrong in it."""
-        context = browser.new_context(viewport={"width": 1600, "height": 1000})
-        window = Frontend(context.new_page(), comfyui)
-        window.open()
+        window = Frontend.in_new_window(browser, comfyui)
         yield window
-        context.close()
+        window.close()
         # New workflows and nodes lack their pictures until they are taken.
-        assert [text for text in window.complaints if not (PICTURES and ".jpg" in text)] == []
-
-    @pytest.fixture(scope="session")
-    def pictures(tmp_path_factory) -> Path:
-        """Where pictures go: into the repository for `dev.py pictures`, else nowhere."""
-        return ROOT if PICTURES else tmp_path_factory.mktemp("pictures")
+        assert [
+            text for text in window.complaints if not (pictures.WANTED and ".jpg" in text)
+        ] == []

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import requests
-from playwright.sync_api import ConsoleMessage, Locator, Page, Response
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Response
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from pulid_pack.tests.comfyui import PACK_NAME, ComfyServer
 
-START_TIMEOUT_MS = 60_000
+TIMEOUT_MS = 120_000
 RUN_TIMEOUT_S = 600
 OURS = re.compile(r"pulid|wavespeed", re.IGNORECASE)
 # It asks for a page in the user's language first, and takes docs/NODE.md when there is none.
@@ -65,12 +65,21 @@ class Frontend:
         self.page.on("response", self._hear_response)
         self.page.on("pageerror", lambda error: self.complaints.append(f"exception: {error}"))
 
-    def open(self) -> None:
-        """Load the page and wait until a user could begin."""
-        self.page.goto(self.server.url)
-        self.page.wait_for_function("window.app?.graph && app.extensionManager?.workflow")
-        self.button("Templates").wait_for(timeout=START_TIMEOUT_MS)
-        self.page.evaluate(HEAR)
+    @classmethod
+    def in_new_window(cls, browser: Browser, server: ComfyServer) -> "Frontend":
+        """Open a window that remembers nothing, and wait until a user could begin."""
+        context = browser.new_context(viewport={"width": 1600, "height": 1000})
+        context.set_default_timeout(TIMEOUT_MS)
+        window = cls(context.new_page(), server)
+        window.page.goto(server.url)
+        window.page.wait_for_function("window.app?.graph && app.extensionManager?.workflow")
+        window.button("Templates").wait_for()
+        window.page.evaluate(HEAR)
+        return window
+
+    def close(self) -> None:
+        """Close the window."""
+        self.page.context.close()
 
     def _hear_console(self, message: ConsoleMessage) -> None:
         url = message.location.get("url", "")
@@ -210,8 +219,10 @@ class Frontend:
                 box.wait_for(timeout=3000)
                 break
         box.fill(term)
-        self.page.wait_for_timeout(600)  # it searches when typing has paused
-        offered = self.page.get_by_role("option").all_inner_texts()
+        before, offered = None, []
+        while not offered or offered != before:  # it searches when typing has paused
+            self.page.wait_for_timeout(600)
+            before, offered = offered, self.page.get_by_role("option").all_inner_texts()
         self.page.keyboard.press("Escape")
         box.wait_for(state="hidden")
         return [text.replace("\xa0", " ").split("\n")[0].strip() for text in offered]
@@ -233,6 +244,13 @@ class Frontend:
             [node_id, widget, value],
         )
 
+    def widget(self, node_id: str, label: str) -> Any:
+        """The value of a widget of a node."""
+        return self.page.evaluate(
+            "([id, label]) => app.graph.getNodeById(id).widgets.find((w) => w.label === label).value",
+            [node_id, label],
+        )
+
     def connect(self, source: str, slot: int, target: str, name: str) -> None:
         """Draw a link from an output to an input."""
         self.page.evaluate(
@@ -245,14 +263,17 @@ class Frontend:
         """How high a node is, in the graph's own units."""
         return self.page.evaluate("(id) => app.graph.getNodeById(id).size[1]", node_id)
 
-    def input_places(self, node_id: str) -> dict[str, tuple[float, float]]:
-        """Where on the screen the left edge of each input of a node is; a text box begins there."""
+    def socket_places(self, node_id: str, side: str) -> dict[str, tuple[float, float]]:
+        """Where on the screen the "inputs" or "outputs" of a node are, by name.
+
+        Of an input it is the left edge, where a text box begins.
+        """
         places = self.page.evaluate(
-            """(id) => { const node = app.graph.getNodeById(id);
-                 return node.inputs.map((input, slot) => {
-                     const [x, y] = node.getInputPos(slot);
-                     return [input.name, [x - 6, y]]; }); }""",
-            node_id,
+            """([id, side]) => { const node = app.graph.getNodeById(id), isInput = side === "inputs";
+                 return node[side].map((socket, slot) => {
+                     const [x, y] = isInput ? node.getInputPos(slot) : node.getOutputPos(slot);
+                     return [socket.name, [x - 6, y]]; }); }""",
+            [node_id, side],
         )
         return {name: tuple(self.page.evaluate(TO_SCREEN, place)) for name, place in places}
 
@@ -271,9 +292,13 @@ class Frontend:
 
     def help(self, node_id: str) -> Locator:
         """A node's help page, opened by the button that belongs to the selected node."""
-        self.page.wait_for_timeout(500)  # a node takes no clicks before it is drawn
-        self.page.mouse.click(*self.title_place(node_id))
-        self.page.get_by_test_id("info-button").click()
+        button = self.page.get_by_test_id("info-button")
+        for _ in range(5):  # a node takes no clicks before it is drawn
+            self.page.mouse.click(*self.title_place(node_id))
+            with contextlib.suppress(PlaywrightTimeout):
+                button.wait_for(timeout=3000)
+                break
+        button.click()
         page = self.page.locator(".node-help-content")
         page.locator("h1, h2, p").first.wait_for()
         return page

@@ -2,6 +2,7 @@
 
 import pytest
 import requests
+from pulid_pack.tests import pictures
 from pulid_pack.tests.comfyui import PACK_NAME, ROOT
 from pulid_pack.tests.pages import PAGES, generate
 
@@ -18,6 +19,13 @@ def test_the_pages_are_those_of_the_nodes(matrix_server):
     ]
     assert stale == [], "run python dev.py pages"
     assert {path.name for path in (ROOT / PAGES).glob("*.md")} <= {path.name for path in fresh}
+
+
+def test_every_node_is_pictured_as_it_is(server):
+    """Name, inputs, defaults and outputs, when the picture was taken, are those of now."""
+    for page in (ROOT / PAGES).glob("*.md"):
+        info = server.object_info(page.stem)[page.stem]
+        assert pictures.is_fresh(page.with_suffix(".jpg"), pictures.looks(info)), pictures.ADVICE
 
 
 def test_the_browser_gets_the_pages(matrix_server):
