@@ -68,7 +68,7 @@ def memory() -> Iterator[Row]:
     ours = SIZES.count * sum(p.nbytes for p in module.parameters())
     with torch.device("meta"):
         peer = SIZES.count * sum(p.nbytes for p in make_module().bfloat16().parameters())
-    yield Row("resident per identity, 16 bit", ours / 1e6, peer / 1e6, "MB", "")
+    yield Row("resident, one identity, 16 bit", ours / 1e6, peer / 1e6, "MB", "")
 
 
 def folding_time() -> Iterator[Row]:
