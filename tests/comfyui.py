@@ -98,8 +98,6 @@ class ComfyServer:
         self.comfyui = comfyui
         self.base_dir = base_dir
         self.log_path = base_dir / "comfyui.log"
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
         self._models_dir = models_dir
         self._packs = packs
         self._cpu = not torch.accelerator.is_available() if cpu is None else cpu
@@ -110,6 +108,8 @@ class ComfyServer:
 
     def __enter__(self) -> "ComfyServer":
         self._prepare_base()
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
                 self._command(),

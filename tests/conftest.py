@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ def demo_photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_stage.demo_photo(tmp_path_factory.mktemp("photo") / "portrait.png")
 
 
+@cache  # COMFYUI_PATH is copied anew each time, and a server may run in the copy
 def comfyui_folder(version: str) -> Path:
     return comfyui_source.provide(version, CACHE / "comfyui", tiny_t5=True)
 

@@ -4,7 +4,16 @@ import re
 
 import pytest
 from pulid_pack.tests.comfyui import PACK_NAME, ROOT
-from pulid_pack.tests.pages import PAGES, README, Trouble, allowed, errors_list, generate, table
+from pulid_pack.tests.pages import (
+    GENERATED,
+    PAGES,
+    README,
+    Trouble,
+    allowed,
+    errors_list,
+    generate,
+    table,
+)
 
 PICTURE = re.compile(r"!\[(.{10,})\]\((\w+)\.jpg\)")
 
@@ -33,6 +42,16 @@ def test_a_page_is_whole(page):
         assert text.count(f"<!-- {kind} -->\n") == text.count(f"\n<!-- /{kind} -->") == 1
     titles = re.findall(r"^## (.+)\n\n(?=[^#\s])", text, re.MULTILINE)
     assert titles == ["When to use it", "Inputs", "Outputs", "Tips", "Errors"]
+
+
+def test_the_readmes_markers_are_found():
+    """A mistyped one would stay as it is."""
+    readme = (ROOT / README).read_text(encoding="utf-8")
+    assert re.findall("^<!.*", readme, re.MULTILINE) == [
+        *("<!-- models -->", "<!-- /models -->"),
+        *("<!-- inputs PulidApplyFlux -->", "<!-- /inputs PulidApplyFlux -->"),
+    ]
+    assert GENERATED.findall(readme) == [("inputs", " PulidApplyFlux")]
 
 
 def test_no_script_comes_with_the_pages():

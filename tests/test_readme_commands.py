@@ -10,12 +10,14 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 import pytest
+from pulid_pack import dev
 from pulid_pack.pulid_core.wavespeed.credentials import KEY_VARIABLE
-from pulid_pack.tests import comfyui_source
+from pulid_pack.tests import comfyui_source, portrait_workflow
 from pulid_pack.tests.core import old_graphs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,7 +28,7 @@ PACK = "pulid-for-flux"
 SHELLS = ("", "bash", "powershell")
 FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(
-    r"`((?:python dev\.py|pip install|git clone|export|setx|python_embeded\\)[^`]*)`"
+    r"`((?:python dev\.py|pip install|git clone|hf auth|export|setx|python_embeded\\)[^`]*)`"
 )
 COMMENT = re.compile(r"\s+#\s.*")
 
@@ -38,6 +40,8 @@ NOT_RUN = {
     "python dev.py bench encode": "a part of bench",
     "python dev.py demo --remote --live": "spends money",
     "python dev.py pictures": "a part of `dev.py test`: the browser tests, with their pictures kept",
+    "hf auth login": "asks for an account's token",
+    "pip install --force-reinstall --no-deps onnxruntime-gpu": "for a GPU, into this checkout's .venv",
     "python dev.py convert": "the name of the command; it is run with its files",
 }
 """Commands that are not run here, and why."""
@@ -49,6 +53,9 @@ STAND_INS = {
     "your-key": "0123456789",
 }
 """What a reader replaces, and what it is here, seen from the pack's folder."""
+
+PASSED_ON = re.compile(r"PIP_.*|(https?|no)_proxy", re.IGNORECASE)
+"""Variables without which this machine may not reach PyPI."""
 
 Script = tuple[str, ...]
 
@@ -88,6 +95,7 @@ class Newcomer:
             ["bash", "-eu", "-c", "\n".join(map(self._with_shared_folders, script))],  # noqa: S607
             cwd=folder,
             env={
+                **{name: os.environ[name] for name in os.environ if PASSED_ON.fullmatch(name)},
                 "HOME": str(self.folder),
                 "PATH": f"{self.venv / 'bin'}{os.pathsep}{os.environ['PATH']}",
             },
@@ -112,6 +120,12 @@ class Newcomer:
 @pytest.fixture(scope="module")
 def newcomer(tmp_path_factory, comfyui_dir, stage, demo_photo) -> Newcomer:
     """With the pack cloned into a ComfyUI, by the README's own command."""
+    same = ["git", "diff", "--quiet", "HEAD", "--", *dev.REQUIREMENTS]
+    if subprocess.run(same, cwd=ROOT, check=False).returncode:
+        pytest.fail(
+            f"Commit the changes to {', '.join(dev.REQUIREMENTS)} first: the clone holds the last "
+            "commit's, and would install those into this checkout's .venv."
+        )
     folder = tmp_path_factory.mktemp("newcomer")
     (folder / ".gitconfig").write_text(
         f'[url "{ROOT.as_posix()}"]\n    insteadOf = {CLONE.split()[-1]}\n'
@@ -147,6 +161,7 @@ def with_stand_ins(command: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.comfy
+@pytest.mark.skipif(os.name == "nt", reason="the shell is bash")
 @pytest.mark.parametrize("script", RUN, ids=" && ".join)
 def test_commands_run(script: Script, newcomer: Newcomer, tmp_path: Path):
     """From an empty folder where they clone, otherwise in the installed pack's folder."""
@@ -160,13 +175,42 @@ def test_commands_run(script: Script, newcomer: Newcomer, tmp_path: Path):
 @pytest.mark.parametrize("command", sorted(c for c in COMMANDS if c.startswith(WINDOWS)))
 def test_windows_commands_name_what_exists(command: str):
     """The variable that the pack reads, or a file of the repository below the pack's folder."""
-    *_, last = command.split()
     if command.startswith("setx"):
         assert command.split()[1:] == [KEY_VARIABLE, '"your-key"']
     else:
-        path = PureWindowsPath(last)
-        assert path.is_relative_to(rf"ComfyUI\custom_nodes\{PACK}")
+        words = map(PureWindowsPath, command.split())
+        (path,) = (word for word in words if word.is_relative_to(rf"ComfyUI\custom_nodes\{PACK}"))
         assert (ROOT / Path(*path.parts[3:])).is_file()
+
+
+@pytest.fixture
+def collected(monkeypatch, capfd, tmp_path) -> Callable[[], str]:
+    """Makes `dev.py` list the tests that it would run; gives the list so far."""
+    monkeypatch.setattr(dev, "JUNIT", tmp_path / "report.xml")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--collect-only -q")
+    return lambda: capfd.readouterr().out
+
+
+@pytest.mark.slow
+def test_fast_selects_what_needs_no_comfyui(collected):
+    assert not dev.run_pytest("pytest", ["tests"], True, []).failed
+    names = collected()
+    assert "::test_every_exception_is_a_command_of_the_readme[" in names
+    assert "::test_commands_run[" not in names
+    assert "real_comfyui/test_workflows.py" not in names
+
+
+@pytest.mark.slow
+def test_pictures_selects_every_test_that_takes_one(collected, monkeypatch):
+    for name in ("set_up", "make_stage"):
+        monkeypatch.setattr(dev, name, lambda: None)
+    monkeypatch.setattr(dev, "find_chromium", lambda: "not started")
+    assert dev.pictures(None) == 0
+    names = collected()
+    for name in ("test_picture", "test_template_browser_shows_every_workflow"):
+        assert f"::{name}[{comfyui_source.NEWEST}" in names
+    for path in portrait_workflow.FOLDER.glob("*.json"):
+        assert f"_unchanged[{comfyui_source.NEWEST}-{path.stem}]" in names
 
 
 def test_the_key_is_exported_under_the_name_that_the_pack_reads():

@@ -1,14 +1,11 @@
 """`dev.py models NAME`: what is asked, fetched, resumed, checked and refused."""
 
-import fcntl
 import os
-import pty
 import select
 import signal
 import struct
 import subprocess
 import sys
-import termios
 import time
 
 import pytest
@@ -42,7 +39,7 @@ def test_what_is_missing_comes_whole_and_into_its_place(run, hub, comfyui):
     assert f"From {hub.url}:" in result.stdout
     assert hub.tokens_at_storage == []
     asked = len(hub.asked)
-    assert "Nothing to download" in run("all", "--yes").stdout
+    assert "Nothing to download" in run("missing", "--yes").stdout
     assert len(hub.asked) == asked
 
 
@@ -65,8 +62,9 @@ class Terminal:
     """`dev.py models` on a terminal of its own."""
 
     def __init__(self, hub, comfyui, home, *arguments):
+        fcntl, termios = map(pytest.importorskip, ("fcntl", "termios"))  # Windows has neither
         self.screen = ""
-        self._side, other = pty.openpty()
+        self._side, other = os.openpty()
         fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 200, 0, 0))
         command = [sys.executable, str(dev.ROOT / "dev.py"), "models", *arguments]
         self.process = subprocess.Popen(
@@ -97,8 +95,7 @@ class Terminal:
         os.write(self._side, keys)
 
     def end(self):
-        while self.read():
-            pass
+        wait_until(lambda: not self.read())
         os.close(self._side)
         return self.process.wait(timeout=60)
 
@@ -220,6 +217,47 @@ def test_a_full_disk_is_told_before_anything_comes(run, hub, comfyui):
     assert "are free there" in result.stdout
     assert sum(hub.served.values()) == 0
     assert files_below(comfyui) == set()
+
+
+@pytest.mark.parametrize("method", ["Path.replace", "Path.unlink"])
+def test_a_file_that_a_virus_scanner_holds_is_taken_up_by_the_next_run(run, hub, comfyui, method):
+    hub.faults[hub_name(PULID)] = {"Path.replace": "", "Path.unlink": "wrong"}[method]
+    broken = f"""
+import errno, pathlib
+def held(*_, **__):
+    raise PermissionError(errno.EACCES, "in use")
+pathlib.{method} = held
+"""
+    result = run(PULID.name, "--yes", broken=broken)
+    assert result.returncode == 1
+    assert f"{PULID.name} could not be written: [Errno 13] in use" in result.stdout
+    hub.served.clear()
+    if method == "Path.replace":
+        assert run(PULID.name, "--yes").returncode == 0
+        assert hub.served[hub_name(PULID)] == 0
+
+
+def test_a_drive_that_is_not_there_is_named(run, hub, comfyui):
+    """Here the root, which Linux always has."""
+    result = run(
+        PULID.name, "--yes", broken="import pathlib\npathlib.Path.exists = lambda _: False"
+    )
+    assert result.returncode == 1
+    assert f"belongs into {place(comfyui, PULID).parent}, but / is not there" in result.stdout
+    assert sum(hub.served.values()) == 0
+
+
+def test_a_disk_that_cannot_be_asked_is_told(run, hub):
+    broken = """
+import shutil
+def gone(_):
+    raise OSError(5, "Input/output error", "/drive")
+shutil.disk_usage = gone
+"""
+    result = run(PULID.name, "--yes", broken=broken)
+    assert result.returncode == 1
+    assert "[Errno 5] Input/output error: '/drive'" in result.stdout
+    assert sum(hub.served.values()) == 0
 
 
 def test_a_file_that_appeared_meanwhile_is_left_as_it_is(run, hub, comfyui):
