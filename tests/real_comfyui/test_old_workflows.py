@@ -7,6 +7,7 @@ import requests
 from pulid_pack.pulid_core.old_workflows import convert
 from pulid_pack.tests import portrait_workflow
 from pulid_pack.tests.real_comfyui.portrait_graph import portrait
+from pulid_pack.tests.real_comfyui.test_workflows import shrunk
 from pulid_pack.tests.workflow_conversion import to_prompt
 
 pytestmark = pytest.mark.comfy
@@ -63,7 +64,7 @@ def old_prompt() -> dict:
 def test_a_converted_workflow_runs(server):
     conversion = convert(old_portrait())
     assert conversion.remarks == []
-    prompt = to_prompt(conversion.workflow, server.object_info())
+    prompt = shrunk(to_prompt(conversion.workflow, server.object_info()))
     run = server.run(prompt)
     assert run.error is None
     (crop,) = (node for node, values in prompt.items() if values["class_type"] == "PulidApplyFlux")

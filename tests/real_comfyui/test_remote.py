@@ -354,7 +354,9 @@ def restarted_server(remote_server, service, comfyui_dir, base_dir, stage, said)
     before = len(service.jobs)
     body = {"prompt": graph(seed=80)}
     requests.post(f"{remote_server.url}/prompt", json=body, timeout=60).raise_for_status()
+    deadline = time.monotonic() + 60
     while len(service.jobs) == before:
+        assert time.monotonic() < deadline
         time.sleep(0.02)
     if os.name == "posix":
         remote_server.press_ctrl_c(timeout_s=10)  # it does not wait for the picture
