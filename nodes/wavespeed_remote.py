@@ -228,7 +228,8 @@ class WavespeedFluxPulidRemote(io.ComfyNode):
         **_: object,
     ) -> float:
         """Always run with a drawn seed or by force; otherwise ComfyUI's cache may answer."""
-        return float("nan") if not prediction_id and (seed == -1 or force_rerun) else 0.0
+        fetches = bool((prediction_id or "").strip())
+        return float("nan") if not fetches and (seed == -1 or force_rerun) else 0.0
 
     @classmethod
     async def execute(

@@ -277,7 +277,7 @@ def test_what_cancel_says(remote_server, service):
 
 def test_two_nodes_side_by_side(remote_server, service):
     """Both predictions are under way at the same time."""
-    service.generation_s = 2.0
+    service.generation_s = 4.0
     extra = {
         "remote_b": remote(seed=31),
         "save_b": {
@@ -296,7 +296,7 @@ def test_two_nodes_side_by_side(remote_server, service):
 
 def test_local_sampler_meanwhile(remote_server, service):
     """A local model samples while the service generates; both pictures come."""
-    service.generation_s = 1.0
+    service.generation_s = 5.0  # FLUX is loaded meanwhile
     local = portrait(sampler={"model": ["flux", 0], "steps": 20, "seed": 5})
     local = {name: node for name, node in local.items() if name not in ("apply", "loader")}
     local["save_local"] = local.pop("save")
