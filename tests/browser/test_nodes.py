@@ -105,6 +105,7 @@ def build_small_graph(frontend, node: str, info: dict) -> None:
             neighbour = frontend.add_node(before, 0, y)
             if before == "LoadImage":
                 frontend.choose(neighbour, "image", "portrait.png")
+                frontend.wait_for_pictures(neighbour)  # which make it higher
             frontend.connect(neighbour, slot, number, name)
             y += frontend.height(neighbour) + 60
     if info["output"]:
