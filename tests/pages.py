@@ -1,7 +1,7 @@
-"""The generated parts of the nodes' help pages and of README.md's node reference.
+"""The generated parts of the nodes' help pages and of README.md.
 
 ComfyUI shows `web/docs/<node id>.md` as a node's help. Inputs and outputs come from /object_info, the
-errors from README.md's troubleshooting tables; prose is written by hand around them. A node without
+errors from README.md's troubleshooting tables, models from the catalogue; prose is written by hand around them. A node without
 a page gets a first one. Started by `python dev.py pages`, which prepares what the arguments name.
 """
 
@@ -12,11 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import registration
 from comfyui import PACK_NAME, ROOT, ComfyServer
+
+assert registration.pack  # it makes the repository importable under this name
+from pulid_pack.pulid_core.model_catalogue import models_table  # noqa: E402
 
 PAGES = Path("web") / "docs"
 README = Path("README.md")
-GENERATED = re.compile(r"<!-- (inputs|outputs|errors)((?: \w+)?) -->\n.*?<!-- /\1\2 -->", re.DOTALL)
+GENERATED = re.compile(
+    r"<!-- (models|inputs|outputs|errors)((?: \w+)?) -->\n.*?<!-- /\1\2 -->", re.DOTALL
+)
 FOUND_HERE = {"auto", "none"}
 """Choices that stand among names of files and devices, which differ from machine to machine."""
 ROW = re.compile(r"\|(.+)\|(.+)\|(.+)\|")
@@ -95,7 +101,9 @@ def fill(text: str, nodes: dict[str, NodeInfo], troubles: list[Trouble]) -> str:
 
     def between_markers(found: re.Match[str]) -> str:
         kind, name = found[1], found[2].strip()
-        if name:
+        if kind == "models":
+            content = f"\n{models_table()}\n"
+        elif name:
             content = inputs_table(nodes[name])
         elif kind == "inputs":
             content = inputs_list(nodes[name])

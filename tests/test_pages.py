@@ -51,7 +51,7 @@ def test_the_readmes_markers_are_found():
         *("<!-- models -->", "<!-- /models -->"),
         *("<!-- inputs PulidApplyFlux -->", "<!-- /inputs PulidApplyFlux -->"),
     ]
-    assert GENERATED.findall(readme) == [("inputs", " PulidApplyFlux")]
+    assert GENERATED.findall(readme) == [("models", ""), ("inputs", " PulidApplyFlux")]
 
 
 def test_no_script_comes_with_the_pages():
