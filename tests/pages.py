@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import registration
-from comfyui import PACK_NAME, ROOT, ComfyServer
+from comfyui import PACK_NAME, ROOT, ComfyServer, Run
 
 assert registration.pack  # it makes the repository importable under this name
 from pulid_pack.pulid_core.model_catalogue import models_table  # noqa: E402
@@ -72,6 +72,11 @@ class Trouble:
     remedy: str
     nodes: frozenset[str]
     """What can raise them: node ids, mostly."""
+
+    def fits(self, text: str) -> bool:
+        """Whether one of the messages stands in a text."""
+        patterns = (".*".join(map(re.escape, message.split("…"))) for message in self.messages)
+        return any(re.search(pattern, text, re.DOTALL) for pattern in patterns)
 
 
 def generate(object_info: dict[str, NodeInfo], root: Path = ROOT) -> dict[Path, str]:
@@ -180,6 +185,14 @@ def troubleshooting(readme: str) -> list[Trouble]:
         for texts, remedy, nodes in ROW.findall(section)
         if (messages := re.findall(r"`([^`]+)`", texts))
     ]
+
+
+def assert_readme_helps(run: Run) -> None:
+    """README.md has a row for what ended a run, and it names the node."""
+    refused = {entry["class_type"] for entry in run.node_errors.values()}
+    told = "".join([run.error.message, *map(str, run.node_errors.values())])
+    rows = [row for row in troubleshooting((ROOT / README).read_text("utf-8")) if row.fits(told)]
+    assert any((refused or {run.error.node_type}) <= row.nodes for row in rows), (told, rows)
 
 
 def kind_text(kind: str) -> str:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from pulid_pack.pulid_core.model_catalogue import FACE_PARSING, FACE_RECOGNISER
 from pulid_pack.tests.comfyui import ROOT, ComfyServer
+from pulid_pack.tests.pages import assert_readme_helps
 from pulid_pack.tests.real_comfyui.portrait_graph import portrait
 from safetensors.torch import load_file, save_file
 
@@ -108,6 +109,7 @@ def test_one_clear_error_and_the_next_prompt_runs(bad_server, changes, texts):
     for text in texts:
         assert text in told
     assert told.count("Traceback") == 0
+    assert_readme_helps(run)
     good = bad_server.run(portrait(sampler={"seed": time.time_ns()}))
     assert good.error is None
     assert "sampler" in good.executed_nodes

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from pulid_pack.tests.comfyui import ComfyServer, Run
+from pulid_pack.tests.pages import assert_readme_helps
 from pulid_pack.tests.real_comfyui.portrait_graph import Prompt, portrait
 from safetensors.torch import load_file, save_file
 
@@ -133,6 +134,7 @@ def test_one_clear_error_each(server, changes, texts):
     for text in texts:
         assert text in run.error.message
     assert run.error.node_type == "PulidEncodeIdentity"
+    assert_readme_helps(run)
 
 
 def test_a_saved_name_is_numbered_and_stays_in_its_folder(server):
@@ -155,6 +157,7 @@ def test_a_saved_name_is_numbered_and_stays_in_its_folder(server):
     ):
         run = server.run(only({"encode": ENCODE, "keep": save_node(name, **settings)}))
         assert text in run.error.message
+        assert_readme_helps(run)
     assert sorted(server.base_dir.rglob("ann*")) == written
 
 

@@ -14,6 +14,7 @@ import requests
 from PIL import Image
 from pulid_pack.tests import portrait_workflow
 from pulid_pack.tests.comfyui import ROOT, ComfyServer, Run
+from pulid_pack.tests.pages import assert_readme_helps
 from pulid_pack.tests.real_comfyui.portrait_graph import NODES, Prompt, portrait
 from pulid_pack.tests.wavespeed_standin import COMFY_PACK, SIGNATURE, Standin
 from pulid_pack.tests.workflow_conversion import to_prompt
@@ -316,6 +317,7 @@ def test_too_expensive(remote_server, service):
     before = service.requests["upload"], service.paid
     run = remote_server.run(graph(seed=50, num_images=5, max_cost_usd=0.09))
     assert "about $0.10 for 5 image(s), above max_cost_usd=$0.09" in run.error.message
+    assert_readme_helps(run)
     assert (service.requests["upload"], service.paid) == before
 
 
@@ -325,6 +327,7 @@ def test_error_names_the_prediction(remote_server, service):
     run = remote_server.run(graph(seed=60))
     failed = list(service.jobs)[-1]
     assert run.error.node_id == "remote"
+    assert_readme_helps(run)
     for part in ("worker lost", failed, "refunded"):
         assert part in run.error.message
 
