@@ -121,13 +121,16 @@ class FaceAnalyser:
                 f"The face detector should run on {provider}, but this ONNX Runtime has only "
                 f"{', '.join(available)}. Choose one of these or auto."
             )
-        onnxruntime.set_default_logger_severity(3)  # errors only, as InsightFace's own loader does
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors only; InsightFace's own loader does this for all
         providers = [provider] if provider == CPU_PROVIDER else [provider, CPU_PROVIDER]
         models: dict[str, Any] = {}
         # InsightFace's own loader takes brackets in the folder's name for a pattern.
         for path in sorted(filter(Path.is_file, Path(folder).glob("*.onnx"))):
             try:
-                model = insightface.model_zoo.get_model(path, providers=providers)
+                model = insightface.model_zoo.get_model(
+                    path, providers=providers, sess_options=options
+                )
             except (errors.InvalidArgument, errors.InvalidProtobuf) as error:
                 raise _damaged(path) from error
             models.setdefault(getattr(model, "taskname", ""), model)  # face swappers have no task

@@ -6,9 +6,11 @@ people of t1 are found by a script that holds what a person read from the pictur
 """
 
 import shutil
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from insightface.utils.face_align import norm_crop
@@ -251,6 +253,14 @@ def pack(stage, tmp_path):
 def test_brackets_in_a_folders_name_are_no_pattern(pack, astronaut, analyser):
     (face,), (expected,) = (a.find(astronaut) for a in (FaceAnalyser(pack), analyser))
     assert np.array_equal(face.key_points, expected.key_points)
+
+
+def test_other_users_of_onnx_runtime_keep_their_log(pack, monkeypatch):
+    """InsightFace's own loader silences the whole process."""
+    silence = Mock()
+    monkeypatch.setattr(onnxruntime, "set_default_logger_severity", silence)
+    FaceAnalyser(pack)
+    silence.assert_not_called()
 
 
 @pytest.mark.parametrize("name", ["glintr100.onnx", "scrfd_10g_bnkps.onnx"])
