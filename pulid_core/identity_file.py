@@ -119,12 +119,13 @@ def _write(content: bytes, path: Path, overwrite: bool) -> None:
     """
     begun = path.with_suffix(".unfinished") if overwrite else path
     try:
-        with begun.open("wb" if overwrite else "xb") as file:
-            file.write(content)
-        if overwrite:
-            begun.replace(path)
+        begun.touch(exist_ok=overwrite)
     except FileExistsError as error:
         raise IdentityExistsError(path) from error
+    try:
+        begun.write_bytes(content)
+        if overwrite:
+            begun.replace(path)
     except OSError:
         begun.unlink(missing_ok=True)
         raise

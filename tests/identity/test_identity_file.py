@@ -132,6 +132,17 @@ def test_a_failed_save_leaves_nothing_behind(tmp_path, monkeypatch, failing, ove
         assert torch.equal(load_identity(path).tokens, make_identity(seed=1).tokens)
 
 
+def test_a_save_that_could_not_begin_deletes_nothing(tmp_path, monkeypatch):
+    """As when a shared folder answers with another error than that the file exists."""
+    path = save_identity(make_identity(seed=1), tmp_path / "a.safetensors")
+    for method in ("touch", "open"):
+        monkeypatch.setattr(Path, method, Mock(side_effect=PermissionError("denied")))
+    with pytest.raises(PulidError, match="but cannot be written: denied"):
+        save_identity(make_identity(seed=2), path)
+    monkeypatch.undo()
+    assert torch.equal(load_identity(path).tokens, make_identity(seed=1).tokens)
+
+
 class Full(io.FileIO):
     """A file on a disk where only a few bytes are left."""
 
