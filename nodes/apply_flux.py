@@ -150,10 +150,12 @@ def _mask(attn_mask: torch.Tensor | None) -> torch.Tensor | None:
         return None
     masks = attn_mask[None] if attn_mask.dim() == 2 else attn_mask
     masks = masks.squeeze(1) if masks.dim() == 4 else masks
-    if masks.dim() != 3 or not masks.numel() or not bool(masks.isfinite().all()):
+    is_batch = masks.dim() == 3 and masks.numel() > 0
+    if not is_batch or not bool(masks.isfinite().all()):
+        found = "NaN or infinity" if is_batch else f"the shape {tuple(attn_mask.shape)}"
         raise PulidError(
-            "PulidApplyFlux needs at least one mask of finite numbers as attn_mask, but got "
-            f"{tuple(attn_mask.shape)}. Connect the mask of a node that found something, or none."
+            f"PulidApplyFlux needs at least one mask of finite numbers as attn_mask, but got {found}. "
+            "Connect the mask of a node that found something, or none."
         )
     return None if bool((masks == 1).all()) else masks
 

@@ -121,10 +121,12 @@ class PulidLoader(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, **choices: str | None) -> Any:
         """Load again when a chosen file was replaced."""
-        chosen = [path for path in _find(**choices).values() if path is not None]
-        files = [f for p in chosen for f in (sorted(p.glob("*.onnx")) if p.is_dir() else [p])]
-        stats = [(file, file.stat()) for file in files]
-        return [(str(file), stat.st_mtime_ns, stat.st_size) for file, stat in stats]
+        stats = []
+        for path in filter(None, _find(**choices).values()):
+            for file in sorted(path.glob("*.onnx")) if path.is_dir() else [path]:
+                stat = file.stat()
+                stats.append((str(file), stat.st_mtime_ns, stat.st_size))
+        return stats
 
     @classmethod
     def execute(

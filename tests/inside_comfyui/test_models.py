@@ -3,6 +3,7 @@
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import comfy.memory_management
 import comfy.model_management
@@ -14,14 +15,16 @@ import skimage.data
 import torch
 import utils.extra_config
 from comfy.cli_args import args
+from pulid_pack.nodes import identity as identity_nodes
 from pulid_pack.nodes import model_files
-from pulid_pack.nodes.identity import PulidLoadIdentity
+from pulid_pack.nodes.identity import PulidFaceSimilarity, PulidLoadIdentity
 from pulid_pack.nodes.loader import PulidLoader
 from pulid_pack.nodes.pulid_models import Pulid, PulidPaths
 from pulid_pack.pulid_core.errors import MissingFilesError
 from pulid_pack.pulid_core.model_catalogue import EVA_CLIP, FACE_FILES, PULID
 from pulid_pack.pulid_core.model_finder import FoldersOnDisk, extra_folders
 from pulid_pack.pulid_core.pulid_file import PulidFile
+from pulid_pack.tests.inside_comfyui.world import World
 
 
 @pytest.fixture
@@ -208,6 +211,23 @@ def test_encoder_models_are_read_late_loaded_while_used_and_offloaded(stage, mon
     }
     assert not encoder & loaded_kinds()
     assert {type(patcher.model).__name__ for patcher in pulid.get_models()} == encoder
+
+
+def test_comparing_stops_when_the_user_cancels(monkeypatch, tmp_path):
+    """After the picture at hand, not after the whole batch."""
+    compared = []
+
+    def compare(photo, *_):
+        compared.append(photo)
+        comfy.model_management.interrupt_current_processing()
+
+    monkeypatch.setattr(identity_nodes, "compare", compare)
+    monkeypatch.setattr(Pulid, "faces", SimpleNamespace(name="antelopev2"))
+    monkeypatch.setattr(identity_nodes, "_arcface_embeddings", lambda *_: torch.ones(1, 512))
+    pulid = World(tmp_path).load_pulid()
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        PulidFaceSimilarity.execute(pulid, torch.zeros(3, 64, 64, 3), None)
+    assert len(compared) == 1
 
 
 def test_weights_that_layers_make_only_while_loading(stage, monkeypatch):

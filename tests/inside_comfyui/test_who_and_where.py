@@ -90,12 +90,16 @@ def test_region_masks(layout, softness):
 
 
 @pytest.mark.parametrize(
-    "mask",
-    [torch.zeros(0, 8, 8), torch.ones(1, 8, 8, 1), torch.full((8, 8), torch.nan)],
+    ("mask", "found"),
+    [
+        (torch.zeros(0, 8, 8), r"the shape \(0, 8, 8\)"),
+        (torch.ones(1, 8, 8, 1), r"the shape \(1, 8, 8, 1\)"),
+        (torch.full((8, 8), torch.nan), "NaN or infinity"),
+    ],
     ids=["empty", "channels last", "nan"],
 )
-def test_a_mask_that_says_nothing_is_refused(model, pulid, mask):
-    with pytest.raises(PulidError, match=r"at least one mask of finite numbers"):
+def test_a_mask_that_says_nothing_is_refused(model, pulid, mask, found):
+    with pytest.raises(PulidError, match=f"at least one mask of finite numbers .* got {found}"):
         apply(model, pulid, mask=mask)
 
 
