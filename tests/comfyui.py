@@ -40,6 +40,11 @@ class ServerError(Exception):
     """ComfyUI did not start, died, or does not answer; the text ends with its log."""
 
 
+def inputs_of(info: dict[str, Any]) -> dict[str, list]:
+    """All inputs that /object_info lists for a node, in order."""
+    return info["input"].get("required", {}) | info["input"].get("optional", {})
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why a prompt did not end well."""

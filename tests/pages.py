@@ -1,8 +1,8 @@
 """The generated parts of the nodes' help pages and of README.md.
 
 ComfyUI shows `web/docs/<node id>.md` as a node's help. Inputs and outputs come from /object_info, the
-errors from README.md's troubleshooting tables, models from the catalogue; prose is written by hand around them. A node without
-a page gets a first one. Started by `python dev.py pages`, which prepares what the arguments name.
+errors from README.md's troubleshooting tables, models from the catalogue; prose is written by hand
+around them. A node without a page gets a first one. Started by `python dev.py pages`, which prepares what the arguments name.
 """
 
 import argparse
@@ -121,7 +121,7 @@ def fill(text: str, nodes: dict[str, NodeInfo], troubles: list[Trouble]) -> str:
     return GENERATED.sub(between_markers, text)
 
 
-def inputs_of(info: NodeInfo) -> Iterator[tuple[str, str, dict[str, Any], bool]]:
+def described_inputs(info: NodeInfo) -> Iterator[tuple[str, str, dict[str, Any], bool]]:
     """Name, kind, options of each input, and whether it is optional."""
     for group in ("required", "optional"):
         for name, (kind, options) in info["input"].get(group, {}).items():
@@ -137,7 +137,7 @@ def inputs_table(info: NodeInfo) -> str:
             allowed(options),
             default(options),
         )
-        for name, _, options, is_optional in inputs_of(info)
+        for name, _, options, is_optional in described_inputs(info)
     ]
     return table(["input", "meaning", "range", "default"], rows)
 
@@ -145,7 +145,7 @@ def inputs_table(info: NodeInfo) -> str:
 def inputs_list(info: NodeInfo) -> str:
     """An entry for each input; ComfyUI's help panel is too narrow for a table."""
     entries = []
-    for name, kind, options, is_optional in inputs_of(info):
+    for name, kind, options, is_optional in described_inputs(info):
         facts = [kind_text(kind), allowed(options)]
         facts += [f"default {default(options)}" if default(options) else ""]
         facts += ["optional" if is_optional else ""]

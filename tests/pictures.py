@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from PIL import Image
+from pulid_pack.tests.comfyui import inputs_of
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = "docs/pictures"
@@ -41,11 +42,6 @@ def is_fresh(path: Path, source: bytes) -> bool:
         return False
     with Image.open(path) as picture:
         return picture.info.get("comment", b"").decode() == digest(source)
-
-
-def inputs_of(info: dict) -> dict:
-    """All inputs that /object_info lists for a node, in order."""
-    return info["input"]["required"] | info["input"].get("optional", {})
 
 
 def looks(info: dict) -> bytes:

@@ -219,10 +219,12 @@ class Frontend:
                 box.wait_for(timeout=3000)
                 break
         box.fill(term)
-        before, offered = None, []
-        while not offered or offered != before:  # it searches when typing has paused
+        options = self.page.get_by_role("option")
+        options.first.wait_for()
+        before, offered = [], options.all_inner_texts()
+        while offered != before:  # it searches when typing has paused
             self.page.wait_for_timeout(600)
-            before, offered = offered, self.page.get_by_role("option").all_inner_texts()
+            before, offered = offered, options.all_inner_texts()
         self.page.keyboard.press("Escape")
         box.wait_for(state="hidden")
         return [text.replace("\xa0", " ").split("\n")[0].strip() for text in offered]

@@ -2,7 +2,7 @@
 
 import pytest
 from pulid_pack.tests import pictures as picture_files
-from pulid_pack.tests.comfyui import ROOT
+from pulid_pack.tests.comfyui import ROOT, inputs_of
 
 PAGES = ROOT / "web" / "docs"
 NODES = sorted(page.stem for page in PAGES.glob("*.md"))
@@ -50,9 +50,7 @@ def test_tooltips(frontend, comfyui):
         number = frontend.add_node(node, 300, 200)
         assert frontend.tooltip(frontend.title_place(number)) == info["description"]
         sides = {
-            "inputs": {
-                name: spec[1]["tooltip"] for name, spec in picture_files.inputs_of(info).items()
-            },
+            "inputs": {name: spec[1]["tooltip"] for name, spec in inputs_of(info).items()},
             "outputs": dict(zip(info["output_name"], info["output_tooltips"], strict=True)),
         }
         for side, told in sides.items():
@@ -99,7 +97,7 @@ def build_small_graph(frontend, node: str, info: dict) -> None:
     """The node, what its inputs come from, and what its first output goes to."""
     number = frontend.add_node(node, 500, 0)
     y = 0
-    for name, (kind, *_) in picture_files.inputs_of(info).items():
+    for name, (kind, *_) in inputs_of(info).items():
         if kind in BEFORE:
             before, slot = BEFORE[kind]
             neighbour = frontend.add_node(before, 0, y)

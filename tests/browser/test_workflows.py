@@ -7,7 +7,7 @@ import time
 import pytest
 from pulid_pack.tests import pictures as picture_files
 from pulid_pack.tests.browser.frontend import Frontend
-from pulid_pack.tests.comfyui import PACK_NAME
+from pulid_pack.tests.comfyui import PACK_NAME, inputs_of
 from pulid_pack.tests.portrait_workflow import FOLDER, read
 from pulid_pack.tests.workflow_conversion import to_prompt
 
@@ -82,7 +82,7 @@ def assert_every_socket_is_known(workflow: dict, object_info: dict) -> None:
         if node["type"] == "MarkdownNote":
             continue
         sockets = {socket["name"] for socket in node["inputs"]}
-        names = picture_files.inputs_of(object_info[node["type"]]).keys()
+        names = inputs_of(object_info[node["type"]]).keys()
         assert sockets - FRONTENDS_OWN <= names, node["type"]
         if object_info[node["type"]]["python_module"].endswith(PACK_NAME):
             assert sockets == names, node["type"]
@@ -93,7 +93,7 @@ def inputs(prompt: dict, object_info: dict) -> dict:
     found = {}
     for number, node in prompt.items():
         kind, values = node["class_type"], node["inputs"]
-        names = values.keys() & picture_files.inputs_of(object_info[kind]).keys()
+        names = values.keys() & inputs_of(object_info[kind]).keys()
         found[number] = (kind, {name: values[name] for name in names})
     return found
 

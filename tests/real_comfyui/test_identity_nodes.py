@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save_file
 
 ENCODED = "PuLID encoded an identity"
 ENCODER_FOLDERS = ("clip_vision", "facexlib", "insightface")
+RESTART = "restart/ann"
+RESTART_FILE = f"{RESTART}.safetensors"
 
 
 def node(class_type: str, **inputs) -> dict:
@@ -173,59 +175,74 @@ def models_without_encoder(stage, tmp_path_factory) -> Path:
     return models
 
 
-def test_round_trip_over_a_restart(server, comfyui_dir, models_without_encoder, tmp_path):
-    """Bit-identical latents: from the photo here, and from the file in another ComfyUI.
+def from_file(identity_file: str, **loader: str) -> Prompt:
+    """The portrait of a saved person, without a photo, and with all that looks at photos left out."""
+    without = dict.fromkeys(("eva_clip_file", "face_parsing_file", "face_model"), "none")
+    graph = portrait(
+        {
+            "latent_file": SAVE_LATENT,
+            "identity": node("PulidLoadIdentity", identity_file=identity_file),
+            "origin": show("identity", 1),
+        },
+        apply={"reference": ["identity", 0], "weight": 1.5},
+        sampler={"cfg": 3.0},
+        loader=without | loader,
+    )
+    del graph["photo"]
+    return graph
 
-    The other one is started after the file was written, and has neither detector nor vision tower.
+
+@pytest.fixture(scope="module")
+def direct(server) -> torch.Tensor:
+    """The latent from the photo; the person is saved besides.
+
     Guidance is above 1, so that the tokens of nobody count, too.
     """
-    name = "restart/ann"
-    nodes = {"latent_file": SAVE_LATENT, "encode": ENCODE, "keep": save_node(name)}
+    nodes = {"latent_file": SAVE_LATENT, "encode": ENCODE, "keep": save_node(RESTART)}
     strong = {"sampler": {"cfg": 3.0}, "apply": {"weight": 1.5}}
     direct = latent_of(server.run(portrait(nodes, **strong)), server)
-    plain = latent_of(
-        server.run(portrait(nodes, sampler={"cfg": 3.0, "model": ["flux", 0]})), server
-    )
-    assert not torch.equal(direct, plain)
+    plain = {"sampler": {"cfg": 3.0, "model": ["flux", 0]}}
+    assert not torch.equal(direct, latent_of(server.run(portrait(nodes, **plain)), server))
+    return direct
 
-    saved = Path("output/pulid_identities") / f"{name}.safetensors"
-    (tmp_path / saved).parent.mkdir(parents=True)
-    shutil.copy(server.base_dir / saved, tmp_path / saved)
-    with ComfyServer(comfyui_dir, tmp_path, models_without_encoder, cpu=True) as elsewhere:
-        graph = portrait(
-            {
-                "latent_file": SAVE_LATENT,
-                "identity": node("PulidLoadIdentity", identity_file=f"{name}.safetensors"),
-                "origin": show("identity", 1),
-            },
-            apply={"reference": ["identity", 0], "weight": 1.5},
-            sampler={"cfg": 3.0},
-            loader={
-                "pulid_file": "pulid_flux_v0.9.1.safetensors",
-                "eva_clip_file": "none",
-                "face_parsing_file": "none",
-                "face_model": "none",
-            },
-        )
-        del graph["photo"]
-        run = elsewhere.run(graph)
-        assert torch.equal(latent_of(run, elsewhere), direct)
-        assert "1 photo(s), fusion concat" in text_of(run, "origin")
-        (thumbnail,) = run.images["identity"]
-        assert shape_of(thumbnail) == (112, 112, 3)
 
-        graph["loader"]["inputs"]["pulid_file"] = "pulid_flux_v0.9.0.safetensors"
-        run = elsewhere.run(graph)
-        for text in ("for pulid_flux_v0.9.0.safetensors", "it is for pulid_flux_v0.9.1"):
-            assert text in run.error.message
+@pytest.fixture(scope="module")
+def elsewhere(direct, server, comfyui_dir, models_without_encoder, tmp_path_factory):
+    """Another ComfyUI, started after the file was written; it can look at no photo."""
+    base = tmp_path_factory.mktemp("elsewhere")
+    saved = Path("output/pulid_identities") / RESTART_FILE
+    (base / saved).parent.mkdir(parents=True)
+    shutil.copy(server.base_dir / saved, base / saved)
+    with ComfyServer(comfyui_dir, base, models_without_encoder, cpu=True) as other:
+        other.upload_image(server.base_dir / "input/portrait.png")
+        yield other
 
-        elsewhere.upload_image(server.base_dir / "input/portrait.png")
-        photo_graph = graph | {"photo": portrait()["photo"]}
-        photo_graph["apply"]["inputs"]["reference"] = ["photo", 0]
-        run = elsewhere.run(photo_graph)
-        assert "face_model, but that is set to none" in run.error.message
 
-        graph["identity"]["inputs"]["identity_file"] = "nobody.safetensors"
-        graph["apply"]["inputs"]["reference"] = ["identity", 0]
-        run = elsewhere.run(graph)
-        assert "This identity is not there" in run.error.message + str(run.node_errors)
+def test_round_trip_over_a_restart(elsewhere, direct):
+    """Bit-identical latents: from the photo there, and from the file here."""
+    run = elsewhere.run(from_file(RESTART_FILE, pulid_file="pulid_flux_v0.9.1.safetensors"))
+    assert torch.equal(latent_of(run, elsewhere), direct)
+    assert "1 photo(s), fusion concat" in text_of(run, "origin")
+    (thumbnail,) = run.images["identity"]
+    assert shape_of(thumbnail) == (112, 112, 3)
+
+
+def test_a_file_for_another_pulid_is_refused(elsewhere):
+    run = elsewhere.run(from_file(RESTART_FILE, pulid_file="pulid_flux_v0.9.0.safetensors"))
+    for text in ("for pulid_flux_v0.9.0.safetensors", "it is for pulid_flux_v0.9.1"):
+        assert text in run.error.message
+    assert_readme_helps(run)
+
+
+def test_a_photo_where_nothing_can_look_at_it_is_refused(elsewhere):
+    graph = from_file(RESTART_FILE) | {"photo": portrait()["photo"]}
+    graph["apply"]["inputs"]["reference"] = ["photo", 0]
+    run = elsewhere.run(graph)
+    assert "face_model, but that is set to none" in run.error.message
+    assert_readme_helps(run)
+
+
+def test_a_file_that_is_not_there_is_told(elsewhere):
+    run = elsewhere.run(from_file("nobody.safetensors"))
+    assert "This identity is not there" in run.error.message + str(run.node_errors)
+    assert_readme_helps(run)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 import requests
-from pulid_pack.tests.comfyui import PACK_NAME
+from pulid_pack.tests.comfyui import PACK_NAME, inputs_of
 
 TRANSLATED = Path(__file__).with_name("translated_texts.json")
 """A digest of the English texts of each node, as they were when they were translated."""
@@ -63,10 +63,6 @@ def pairs(english, chinese):
         for key, text in texts.items()
         if key in chinese.get(node, {})
     ]
-
-
-def inputs_of(node: dict) -> dict[str, list]:
-    return {**node["input"].get("required", {}), **node["input"].get("optional", {})}
 
 
 def english_texts(node: dict) -> dict[str, str]:

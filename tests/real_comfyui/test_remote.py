@@ -13,7 +13,7 @@ import pytest
 import requests
 from PIL import Image
 from pulid_pack.tests import portrait_workflow
-from pulid_pack.tests.comfyui import ROOT, ComfyServer, Run
+from pulid_pack.tests.comfyui import ROOT, ComfyServer, Run, inputs_of
 from pulid_pack.tests.pages import assert_readme_helps
 from pulid_pack.tests.real_comfyui.portrait_graph import NODES, Prompt, portrait
 from pulid_pack.tests.wavespeed_standin import COMFY_PACK, SIGNATURE, Standin
@@ -78,7 +78,7 @@ def sources(run: Run) -> list[str]:
 def test_schema(matrix_server):
     """No key widget, no account of ComfyUI's own, a tooltip everywhere, inputs in order."""
     info = matrix_server.object_info("WavespeedFluxPulidRemote")["WavespeedFluxPulidRemote"]
-    given = {**info["input"]["required"], **info["input"]["optional"]}
+    given = inputs_of(info)
     assert sorted(given) == sorted(INPUTS)
     order = [*info["input_order"]["required"], *info["input_order"]["optional"]]
     assert order == sorted(INPUTS, key=lambda name: name not in info["input"]["required"])

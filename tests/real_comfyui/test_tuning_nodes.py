@@ -8,6 +8,7 @@ from PIL import Image
 from pulid_pack.pulid_core.contact_sheet import BEST_RGB
 from pulid_pack.pulid_core.tuning import START_RANGE, WEIGHT_RANGE
 from pulid_pack.tests import example_photos
+from pulid_pack.tests.comfyui import inputs_of
 from pulid_pack.tests.pages import assert_readme_helps
 from pulid_pack.tests.real_comfyui.portrait_graph import NODES, Prompt
 
@@ -45,8 +46,8 @@ def test_schema(matrix_server):
     for kind in ("PulidTuningGrid", "PulidContactSheet"):
         info = matrix_server.object_info(kind)[kind]
         assert {"pulid", "likeness"} <= set(info["search_aliases"])
-        given = {**info["input"]["required"], **info["input"].get("optional", {})}
-        assert [name for name, (_, options) in given.items() if not options.get("tooltip")] == []
+        given = inputs_of(info).items()
+        assert [name for name, (_, options) in given if not options.get("tooltip")] == []
         assert all(info["output_tooltips"])
     grid = matrix_server.object_info("PulidTuningGrid")["PulidTuningGrid"]
     assert grid["output"] == ["FLOAT", "FLOAT", "STRING", "INT"]
