@@ -32,7 +32,7 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 CACHE = ROOT / ".dev"
 COMFYUI_CACHE = CACHE / "comfyui"
 STAGE = CACHE / "stage" / "models"
-TESTS = ROOT / "tests"
+DEVTOOLS = ROOT / "devtools"
 INSIDE = "tests/inside_comfyui"
 """Tests that run inside one ComfyUI, named by COMFYUI_UNDER_TEST."""
 BROWSER = "tests/browser"
@@ -42,10 +42,14 @@ BOUNDS = CACHE / "bounds"
 ENDS = ("lowest", "newest")
 """Both ends of what requirements.txt allows; each is installed into a folder of its own."""
 USING_THE_REQUIRED = (
-    *("tests/dependency_bounds.py", "tests/core/test_parity.py", "tests/test_tiny_stage.py"),
-    *("tests/identity/test_faces.py", "tests/identity/test_similarity.py"),
+    *(
+        "devtools/dependency_bounds.py",
+        "tests/encoder/test_parity.py",
+        "tests/tools/test_tiny_stage.py",
+    ),
+    *("tests/face/test_faces.py", "tests/face/test_similarity.py"),
 )
-REQUIREMENTS = ("requirements.txt", "tests/requirements.txt", "tests/requirements-peers.txt")
+REQUIREMENTS = ("requirements.txt", "devtools/requirements.txt", "devtools/requirements-peers.txt")
 
 
 class SetupError(Exception):
@@ -71,12 +75,12 @@ class Step:
 
 def comfyui_source() -> ModuleType:
     """The tests' module that gets ComfyUI; what the registry installs has no tests."""
-    if not TESTS.is_dir():
+    if not DEVTOOLS.is_dir():
         raise SetupError(
             "demo, test and bench need the repository itself: "
             "git clone https://github.com/pulid-for-flux/pulid-for-flux"
         )
-    sys.path.append(str(TESTS))
+    sys.path.append(str(DEVTOOLS))
     import comfyui_source as source
 
     return source
@@ -174,7 +178,7 @@ def install_end(end: str) -> Path:
 
 def make_stage() -> None:
     """Write the tiny stage's checkpoints, where they are not there yet."""
-    if in_venv(ROOT / "tests" / "tiny_stage.py", STAGE):
+    if in_venv(ROOT / "devtools" / "tiny_stage.py", STAGE):
         raise SetupError("The tiny checkpoints could not be made. Is the disk full?")
 
 
@@ -207,7 +211,7 @@ def demo(options: argparse.Namespace) -> int:
         arguments += ["--stage", STAGE]
     if options.models:
         arguments.append(f"--models={options.models.resolve()}")
-    return in_venv(ROOT / "tests" / "demo.py", *arguments, *wishes(options))
+    return in_venv(ROOT / "devtools" / "demo.py", *arguments, *wishes(options))
 
 
 def remote_demo(options: argparse.Namespace) -> int:
@@ -217,7 +221,7 @@ def remote_demo(options: argparse.Namespace) -> int:
     base = CACHE / ("demo-live" if options.live else "demo-remote")
     arguments = ["--comfyui", comfyui, "--base", base, "--output", ROOT / "demo-pictures"]
     arguments += [f"--{name}" for name in ("live", "yes") if getattr(options, name)]
-    return in_venv(ROOT / "tests" / "remote_demo.py", *arguments, *wishes(options))
+    return in_venv(ROOT / "devtools" / "remote_demo.py", *arguments, *wishes(options))
 
 
 def wishes(options: argparse.Namespace) -> list[str]:
@@ -314,7 +318,7 @@ def test_in_browser(pytest_arguments: list[str], **environment: str) -> Step:
 
 def find_chromium() -> str:
     """Find a Chromium on this machine, or try to install one; empty when there is none."""
-    command = [str(PYTHON), str(TESTS / "chromium.py")]
+    command = [str(PYTHON), str(DEVTOOLS / "chromium.py")]
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     return result.stdout.strip()
 
@@ -323,7 +327,7 @@ def pages(_: argparse.Namespace) -> int:
     """Rewrite the tables in the nodes' help pages and in the README from the nodes themselves."""
     set_up()
     arguments = ["--comfyui", provide(), "--base", CACHE / "pages"]
-    return in_venv(ROOT / "tests" / "pages.py", *arguments)
+    return in_venv(ROOT / "devtools" / "pages.py", *arguments)
 
 
 def pictures(_: argparse.Namespace) -> int:
@@ -345,8 +349,8 @@ def bench(options: argparse.Namespace) -> int:
 def models(options: argparse.Namespace) -> int:
     """List the model files, or download those that are named; sets nothing up."""
     sys.path.append(str(ROOT))
-    from pulid_core import model_download
     from pulid_core.errors import PulidError
+    from pulid_core.model_files import download as model_download
 
     try:
         folders = model_folders(options)
@@ -370,7 +374,12 @@ def models(options: argparse.Namespace) -> int:
 def model_folders(options: argparse.Namespace):
     """The folders that `models` searches, and where a file belongs that it fetches."""
     from pulid_core.errors import MissingDependencyError
-    from pulid_core.model_finder import EXTRA_PATHS, FoldersOnDisk, comfyui_around, extra_folders
+    from pulid_core.model_files.finder import (
+        EXTRA_PATHS,
+        FoldersOnDisk,
+        comfyui_around,
+        extra_folders,
+    )
 
     comfyui = None if options.models else options.comfyui or comfyui_around(ROOT)
     if not (comfyui or options.models):

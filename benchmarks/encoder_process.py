@@ -37,7 +37,7 @@ def our_encoder(models: Path) -> Callable[[np.ndarray], object]:
     pack = types.ModuleType("pulid_pack")
     pack.__path__ = [str(ROOT)]
     sys.modules["pulid_pack"] = pack
-    from pulid_pack.pulid_core.encoding import encode_identity, load_stages
+    from pulid_pack.pulid_core.encoder.encode import encode_identity, load_stages
 
     stages = load_stages(
         models / "pulid/pulid_flux_v0.9.1.safetensors",

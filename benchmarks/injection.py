@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pulid_pack.pulid_core.attention import (
+from pulid_pack.pulid_core.injection.attention import (
     CrossAttentionSizes,
     IdentityAttentions,
     IdentityCrossAttention,
 )
-from pulid_pack.pulid_core.folding import fold_identity
-from pulid_pack.pulid_core.injection import Share, add_identities
+from pulid_pack.pulid_core.injection.blocks import Share, add_identities
+from pulid_pack.pulid_core.injection.folding import fold_identity
 from torch import Tensor, nn
 
 from .measure import Row, Timing, side_by_side, timed_row

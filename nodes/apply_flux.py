@@ -10,11 +10,11 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io, ui
 
-from ..pulid_core.attention import CrossAttentionSizes
 from ..pulid_core.errors import PulidError, UnsupportedModelError
-from ..pulid_core.identity import Identity
-from ..pulid_core.injection import BlockKey, plan_blocks
-from ..pulid_core.options import InjectionOptions
+from ..pulid_core.identity.identity import Identity
+from ..pulid_core.injection.attention import CrossAttentionSizes
+from ..pulid_core.injection.blocks import BlockKey, plan_blocks
+from ..pulid_core.injection.options import InjectionOptions
 from .block_patch import Application, patch_model
 from .injection_options import OptionsSocket
 from .loader import PulidSocket

@@ -28,7 +28,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..pulid_core.errors import UnsupportedModelError
-from ..pulid_core.injection import (
+from ..pulid_core.injection.blocks import (
     BlockKey,
     Points,
     Share,

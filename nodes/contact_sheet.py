@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from ..pulid_core.contact_sheet import caption_lines, contact_sheet
 from ..pulid_core.images import bchw_to_bhwc, photo_to_bchw, rgb_photo
+from ..pulid_core.sheet.contact_sheet import caption_lines, contact_sheet
 
 
 class PulidContactSheet(io.ComfyNode):

@@ -13,7 +13,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ..pulid_core.folding import fold_identity
+from ..pulid_core.injection.folding import fold_identity
 from ..pulid_core.pulid_file import PulidFile
 
 CACHED_FOLDS = 4  # 126 MB each in 16 bit for 32 tokens; those that a model uses live on with it

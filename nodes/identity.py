@@ -9,21 +9,21 @@ from typing import Any
 import torch
 from comfy_api.latest import io, ui
 
+from ..pulid_core.encoder.fusion import FUSIONS
 from ..pulid_core.errors import IdentityExistsError, PulidError
-from ..pulid_core.faces import FACE_ORDERS
-from ..pulid_core.fusion import FUSIONS
-from ..pulid_core.identity import Identity, blend_identities, provenance_text
-from ..pulid_core.identity_file import SUFFIX, load_identity, save_identity
-from ..pulid_core.images import Photo, bchw_to_bhwc, photo_to_bchw, photos_from_image
-from ..pulid_core.portrait import DEFAULT_SETTINGS, EncodeSettings, choose_portraits
-from ..pulid_core.report import report_text
-from ..pulid_core.similarity import (
+from ..pulid_core.face.analyser import FACE_ORDERS
+from ..pulid_core.face.portrait import DEFAULT_SETTINGS, EncodeSettings, choose_portraits
+from ..pulid_core.face.report import report_text
+from ..pulid_core.face.similarity import (
     annotate,
     compare,
     mean_direction,
     mean_similarity,
     similarity_text,
 )
+from ..pulid_core.identity.file import SUFFIX, load_identity, save_identity
+from ..pulid_core.identity.identity import Identity, blend_identities, provenance_text
+from ..pulid_core.images import Photo, bchw_to_bhwc, photo_to_bchw, photos_from_image
 from .loader import PulidSocket
 from .model_files import find_identity, identity_choices, identity_folder
 from .pulid_models import Pulid, step_callback

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..pulid_core.options import (
+from ..pulid_core.injection.options import (
     NEGATIVE_CHOICES,
     SCHEDULES,
     InjectionOptions,

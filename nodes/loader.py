@@ -10,8 +10,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..pulid_core.errors import MissingFilesError, PulidError
-from ..pulid_core.faces import AUTO_PROVIDER, CPU_PROVIDER
-from ..pulid_core.model_catalogue import EVA_CLIP, FACE_MODEL, FACE_PARSING, PULID
+from ..pulid_core.face.analyser import AUTO_PROVIDER, CPU_PROVIDER
+from ..pulid_core.model_files.catalogue import EVA_CLIP, FACE_MODEL, FACE_PARSING, PULID
 from .model_files import (
     NONE,
     face_model_choices,

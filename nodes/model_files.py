@@ -12,10 +12,10 @@ from pathlib import Path
 import folder_paths
 from comfy.cli_args import args
 
-from ..pulid_core import model_finder
 from ..pulid_core.errors import CheckpointError, MissingFilesError
-from ..pulid_core.identity_file import SUFFIX as IDENTITY_SUFFIX
-from ..pulid_core.model_catalogue import FACE_DETECTOR, FACE_FILES, FACE_MODEL, ModelFile
+from ..pulid_core.identity.file import SUFFIX as IDENTITY_SUFFIX
+from ..pulid_core.model_files import finder as model_finder
+from ..pulid_core.model_files.catalogue import FACE_DETECTOR, FACE_FILES, FACE_MODEL, ModelFile
 
 AUTO = "auto"
 NONE = "none"

@@ -16,16 +16,16 @@ import comfy.utils
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
-from ..pulid_core.encoding import RECALLED_BYTES, EncoderStages, encode_identity, step_count
+from ..pulid_core.encoder.encode import RECALLED_BYTES, EncoderStages, encode_identity, step_count
+from ..pulid_core.encoder.face_parser import load_face_parser
+from ..pulid_core.encoder.vision_tower import load_vision_tower
 from ..pulid_core.errors import PulidError
-from ..pulid_core.faces import FaceAnalyser
-from ..pulid_core.identity import Identity
+from ..pulid_core.face.analyser import FaceAnalyser
+from ..pulid_core.face.portrait import DEFAULT_SETTINGS, EncodeSettings
+from ..pulid_core.identity.identity import Identity
 from ..pulid_core.images import Photo, content_key, photos_from_image
-from ..pulid_core.parsing import load_face_parser
-from ..pulid_core.portrait import DEFAULT_SETTINGS, EncodeSettings
 from ..pulid_core.pulid_file import PulidFile
-from ..pulid_core.recall import Recall
-from ..pulid_core.vision import load_vision_tower
+from ..pulid_core.result_cache import Recall
 from .folds import FoldCache
 
 LOGGER = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from ..pulid_core.regions import LAYOUTS, MASK_SIZE, Layout, region_masks
+from ..pulid_core.injection.regions import LAYOUTS, MASK_SIZE, Layout, region_masks
 
 MAX_PEOPLE = 6
 

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..pulid_core.errors import PulidError
-from ..pulid_core.identity import Identity
+from ..pulid_core.identity.identity import Identity
 from .pulid_models import Pulid
 
 IdentitySocket = io.Custom("PULID_IDENTITY")

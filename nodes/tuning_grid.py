@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..pulid_core.tuning import MAX_COMBINATIONS, tuning_grid
+from ..pulid_core.sheet.tuning import MAX_COMBINATIONS, tuning_grid
 
 
 class PulidTuningGrid(io.ComfyNode):

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from .attention import CrossAttentionSizes, IdentityCrossAttention
 from .checkpoint import describe_keys, load_strict, read_shapes, read_state_dict
-from .encoder import IDFormer, IDFormerSizes
+from .encoder.idformer import IDFormer, IDFormerSizes
 from .errors import CheckpointError
+from .injection.attention import CrossAttentionSizes, IdentityCrossAttention
 
 ENCODER_PREFIX = "pulid_encoder."
 ATTENTION_PREFIX = "pulid_ca."

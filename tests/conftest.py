@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from registration import ROOT  # isort: skip - makes the package pulid_pack known
-from pulid_pack.tests import comfyui_source, tiny_stage
-from pulid_pack.tests.comfyui import ComfyServer
-from pulid_pack.tests.wavespeed_standin import COMFY_PACK, Standin
+from pulid_pack.devtools import comfyui_source, tiny_stage
+from pulid_pack.devtools.comfyui import ComfyServer
+from pulid_pack.devtools.wavespeed_standin import COMFY_PACK, Standin
+
+pytest_plugins = ["pulid_pack.tests.loaded_models"]
 
 CACHE = ROOT / ".dev"
 REAL_COMFYUI = {"comfyui_dir", "matrix_comfyui_dir", "server", "matrix_server"}

@@ -16,9 +16,9 @@ from pathlib import Path, PureWindowsPath
 
 import pytest
 from pulid_pack import dev
+from pulid_pack.devtools import comfyui_source, portrait_workflow
 from pulid_pack.pulid_core.wavespeed.credentials import KEY_VARIABLE
-from pulid_pack.tests import comfyui_source, portrait_workflow
-from pulid_pack.tests.core import old_graphs
+from pulid_pack.tests.old_workflows import old_graphs
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

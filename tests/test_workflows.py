@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 import pytest
-from pulid_pack.tests import example_photos, portrait_workflow, tiny_stage
+from pulid_pack.devtools import example_photos, portrait_workflow, tiny_stage
 
 PATHS = sorted(portrait_workflow.FOLDER.glob("*.json"))
 TITLE_PX = 30  # above a node's pos

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import requests
-from pulid_pack.tests import comfyui_source, example_photos, pictures, portrait_workflow
-from pulid_pack.tests.comfyui import ComfyServer
-from pulid_pack.tests.workflow_conversion import to_prompt
+from pulid_pack.devtools import comfyui_source, example_photos, pictures, portrait_workflow
+from pulid_pack.devtools.comfyui import ComfyServer
+from pulid_pack.devtools.workflow_conversion import to_prompt
 
 CHROMIUM = os.environ.get("CHROMIUM")
 

@@ -12,7 +12,7 @@ from typing import Any
 import requests
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Response
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
-from pulid_pack.tests.comfyui import PACK_NAME, ComfyServer
+from pulid_pack.devtools.comfyui import PACK_NAME, ComfyServer
 
 TIMEOUT_MS = 120_000
 RUN_TIMEOUT_S = 600

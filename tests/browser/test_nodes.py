@@ -1,8 +1,8 @@
 """Finding a node, reading its tooltips, opening its help page; the pictures for those pages."""
 
 import pytest
-from pulid_pack.tests import pictures as picture_files
-from pulid_pack.tests.comfyui import ROOT, inputs_of
+from pulid_pack.devtools import pictures as picture_files
+from pulid_pack.devtools.comfyui import ROOT, inputs_of
 
 PAGES = ROOT / "web" / "docs"
 NODES = sorted(page.stem for page in PAGES.glob("*.md"))

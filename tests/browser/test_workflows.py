@@ -5,11 +5,11 @@ import re
 import time
 
 import pytest
-from pulid_pack.tests import pictures as picture_files
+from pulid_pack.devtools import pictures as picture_files
+from pulid_pack.devtools.comfyui import PACK_NAME, inputs_of
+from pulid_pack.devtools.portrait_workflow import FOLDER, read
+from pulid_pack.devtools.workflow_conversion import to_prompt
 from pulid_pack.tests.browser.frontend import Frontend
-from pulid_pack.tests.comfyui import PACK_NAME, inputs_of
-from pulid_pack.tests.portrait_workflow import FOLDER, read
-from pulid_pack.tests.workflow_conversion import to_prompt
 
 WORKFLOWS = sorted(FOLDER.glob("*.json"))
 FRONTENDS_OWN = {"upload"}

@@ -3,10 +3,10 @@
 import sys
 from pathlib import Path
 
-from pulid_core.encoding import encode_identity, load_stages
-from pulid_core.identity_file import save_identity
+from pulid_core.encoder.encode import encode_identity, load_stages
+from pulid_core.face.report import report_text
+from pulid_core.identity.file import save_identity
 from pulid_core.images import photo_from_file
-from pulid_core.report import report_text
 
 models, photo, identity_file = map(Path, sys.argv[1:])
 stages = load_stages(

@@ -19,9 +19,9 @@ from pulid_pack.pulid_core.errors import (
     IdentityMismatchError,
     PulidError,
 )
-from pulid_pack.pulid_core.identity import blend_identities, provenance_text, thumbnails
-from pulid_pack.pulid_core.identity_file import KnownCheckpoint, load_identity, save_identity
-from pulid_pack.tests.identity.people import make_identity
+from pulid_pack.pulid_core.identity.file import KnownCheckpoint, load_identity, save_identity
+from pulid_pack.pulid_core.identity.identity import blend_identities, provenance_text, thumbnails
+from pulid_pack.tests.people import make_identity
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -39,7 +39,7 @@ sys.meta_path.insert(0, Blocked())
 pack = types.ModuleType("pulid_pack")
 pack.__path__ = [sys.argv[1]]
 sys.modules["pulid_pack"] = pack
-from pulid_pack.pulid_core.identity_file import load_identity
+from pulid_pack.pulid_core.identity.file import load_identity
 identity = load_identity(sys.argv[2])
 print(identity.tokens.double().sum().item(), identity.provenance.checkpoint.sha256)
 """

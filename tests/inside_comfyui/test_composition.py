@@ -156,7 +156,7 @@ def test_single_blocks_leave_text_and_references_alone(model, pulid):
         return seen.pop()
 
     # Off in the double blocks, so that nothing but single block 0 differs.
-    from pulid_pack.pulid_core.options import InjectionOptions
+    from pulid_pack.pulid_core.injection.options import InjectionOptions
 
     only_single = InjectionOptions(double_weights=(0.0,))
     (bare, (text, _)), (patched, _) = run(model), run(apply(model, pulid, options=only_single))

@@ -21,8 +21,8 @@ from pulid_pack.nodes.identity import PulidFaceSimilarity, PulidLoadIdentity
 from pulid_pack.nodes.loader import PulidLoader
 from pulid_pack.nodes.pulid_models import Pulid, PulidPaths
 from pulid_pack.pulid_core.errors import MissingFilesError
-from pulid_pack.pulid_core.model_catalogue import EVA_CLIP, FACE_FILES, PULID
-from pulid_pack.pulid_core.model_finder import FoldersOnDisk, extra_folders
+from pulid_pack.pulid_core.model_files.catalogue import EVA_CLIP, FACE_FILES, PULID
+from pulid_pack.pulid_core.model_files.finder import FoldersOnDisk, extra_folders
 from pulid_pack.pulid_core.pulid_file import PulidFile
 from pulid_pack.tests.inside_comfyui.world import World
 

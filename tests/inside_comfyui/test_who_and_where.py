@@ -11,7 +11,7 @@ from comfy_extras.nodes_custom_sampler import Guider_DualCFG
 from comfy_extras.nodes_perpneg import Guider_PerpNeg
 from pulid_pack.nodes.regions import MAX_PEOPLE, PulidRegions
 from pulid_pack.pulid_core.errors import PulidError
-from pulid_pack.pulid_core.options import InjectionOptions
+from pulid_pack.pulid_core.injection.options import InjectionOptions
 from pulid_pack.tests.inside_comfyui.world import (
     Acts,
     apply,

@@ -7,11 +7,11 @@ import comfy.samplers
 import comfy.sd
 import torch
 from comfy.patcher_extension import WrappersMP
+from pulid_pack.devtools import tiny_stage
 from pulid_pack.nodes.apply_flux import PulidApplyFlux
 from pulid_pack.nodes.block_patch import KEY
 from pulid_pack.nodes.pulid_models import Pulid, PulidPaths
-from pulid_pack.pulid_core.identity import Identity
-from pulid_pack.tests import tiny_stage
+from pulid_pack.pulid_core.identity.identity import Identity
 from safetensors.torch import save_file
 
 WIDTH, CONTEXT, POOLED = 128, 64, 768

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pulid_pack.pulid_core.model_catalogue import FACE_PARSING, FACE_RECOGNISER
-from pulid_pack.tests.comfyui import ROOT, ComfyServer
-from pulid_pack.tests.pages import assert_readme_helps
+from pulid_pack.devtools.comfyui import ROOT, ComfyServer
+from pulid_pack.devtools.pages import assert_readme_helps
+from pulid_pack.pulid_core.model_files.catalogue import FACE_PARSING, FACE_RECOGNISER
 from pulid_pack.tests.real_comfyui.portrait_graph import portrait
 from safetensors.torch import load_file, save_file
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pulid_pack.tests.comfyui import ComfyServer, Run
-from pulid_pack.tests.pages import assert_readme_helps
+from pulid_pack.devtools.comfyui import ComfyServer, Run
+from pulid_pack.devtools.pages import assert_readme_helps
 from pulid_pack.tests.real_comfyui.portrait_graph import Prompt, portrait
 from safetensors.torch import load_file, save_file
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 import requests
-from pulid_pack.tests.comfyui import PACK_NAME, inputs_of
+from pulid_pack.devtools.comfyui import PACK_NAME, inputs_of
 
 TRANSLATED = Path(__file__).with_name("translated_texts.json")
 """A digest of the English texts of each node, as they were when they were translated."""

@@ -4,11 +4,11 @@ from copy import deepcopy
 
 import pytest
 import requests
+from pulid_pack.devtools import portrait_workflow
+from pulid_pack.devtools.workflow_conversion import to_prompt
 from pulid_pack.pulid_core.old_workflows import convert
-from pulid_pack.tests import portrait_workflow
 from pulid_pack.tests.real_comfyui.portrait_graph import portrait
 from pulid_pack.tests.real_comfyui.test_workflows import shrunk
-from pulid_pack.tests.workflow_conversion import to_prompt
 
 pytestmark = pytest.mark.comfy
 

@@ -2,9 +2,9 @@
 
 import pytest
 import requests
-from pulid_pack.tests import pictures
-from pulid_pack.tests.comfyui import PACK_NAME, ROOT
-from pulid_pack.tests.pages import PAGES, generate
+from pulid_pack.devtools import pictures
+from pulid_pack.devtools.comfyui import PACK_NAME, ROOT
+from pulid_pack.devtools.pages import PAGES, generate
 
 pytestmark = pytest.mark.comfy
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pulid_pack.devtools.workflow_conversion import to_prompt
 from pulid_pack.tests.real_comfyui.portrait_graph import portrait
-from pulid_pack.tests.workflow_conversion import to_prompt
 
 pytestmark = pytest.mark.comfy
 

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import requests
 from PIL import Image
-from pulid_pack.tests import portrait_workflow
-from pulid_pack.tests.comfyui import ROOT, ComfyServer, Run, inputs_of
-from pulid_pack.tests.pages import assert_readme_helps
+from pulid_pack.devtools import portrait_workflow
+from pulid_pack.devtools.comfyui import ROOT, ComfyServer, Run, inputs_of
+from pulid_pack.devtools.pages import assert_readme_helps
+from pulid_pack.devtools.wavespeed_standin import COMFY_PACK, SIGNATURE, Standin
+from pulid_pack.devtools.workflow_conversion import to_prompt
 from pulid_pack.tests.real_comfyui.portrait_graph import NODES, Prompt, portrait
-from pulid_pack.tests.wavespeed_standin import COMFY_PACK, SIGNATURE, Standin
-from pulid_pack.tests.workflow_conversion import to_prompt
 
 pytestmark = pytest.mark.comfy
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from pulid_pack.pulid_core.contact_sheet import BEST_RGB
-from pulid_pack.pulid_core.tuning import START_RANGE, WEIGHT_RANGE
-from pulid_pack.tests import example_photos
-from pulid_pack.tests.comfyui import inputs_of
-from pulid_pack.tests.pages import assert_readme_helps
+from pulid_pack.devtools import example_photos
+from pulid_pack.devtools.comfyui import inputs_of
+from pulid_pack.devtools.pages import assert_readme_helps
+from pulid_pack.pulid_core.sheet.contact_sheet import BEST_RGB
+from pulid_pack.pulid_core.sheet.tuning import START_RANGE, WEIGHT_RANGE
 from pulid_pack.tests.real_comfyui.portrait_graph import NODES, Prompt
 
 pytestmark = pytest.mark.comfy

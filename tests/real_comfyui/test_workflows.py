@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from pulid_pack.tests import example_photos, portrait_workflow
-from pulid_pack.tests.comfyui import ComfyServer, Run
+from pulid_pack.devtools import example_photos, portrait_workflow
+from pulid_pack.devtools.comfyui import ComfyServer, Run
+from pulid_pack.devtools.workflow_conversion import to_prompt
 from pulid_pack.tests.real_comfyui.portrait_graph import Prompt
-from pulid_pack.tests.workflow_conversion import to_prompt
 
 pytestmark = pytest.mark.comfy
 

@@ -12,7 +12,7 @@ import pytest
 from wavespeed_standin import Standin
 from wavespeed_testing import KEY, client_for, request
 
-TESTS = Path(__file__).resolve().parents[1]
+DEVTOOLS = Path(__file__).resolve().parents[2] / "devtools"
 SCRIPT = """
     import sys, threading, time
     import registration
@@ -38,7 +38,7 @@ SCRIPT = """
 
 def start(service: Standin, folder: Path, kind: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", textwrap.dedent(SCRIPT), service.url, str(folder), kind]
-    return subprocess.Popen(command, cwd=TESTS, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=DEVTOOLS, stdout=subprocess.PIPE, text=True)
 
 
 def test_the_interpreter_ends_at_once(service: Standin, tmp_path: Path):

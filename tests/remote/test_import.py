@@ -9,13 +9,13 @@ from pathlib import Path
 
 from pulid_pack.pulid_core import wavespeed
 
-TESTS = Path(__file__).resolve().parents[1]
+DEVTOOLS = Path(__file__).resolve().parents[2] / "devtools"
 
 
 def run(script: str, folder: Path) -> str:
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)],
-        cwd=TESTS,
+        cwd=DEVTOOLS,
         env={"HOME": str(folder), "PATH": ""},
         capture_output=True,
         text=True,

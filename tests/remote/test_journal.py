@@ -87,8 +87,8 @@ def test_really_full_disk(service: Standin, tmp_path: Path):
     )
     if sys.platform == "win32":
         pytest.skip("file size limits are POSIX")
-    tests = Path(__file__).resolve().parents[1]
-    ended = subprocess.run([sys.executable, "-c", script], cwd=tests, timeout=60)
+    devtools = Path(__file__).resolve().parents[2] / "devtools"
+    ended = subprocess.run([sys.executable, "-c", script], cwd=devtools, timeout=60)
     assert ended.returncode == 7
     assert service.requests["submit"] == 0
 

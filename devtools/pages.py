@@ -1,0 +1,258 @@
+"""The generated parts of the nodes' help pages and of README.md.
+
+ComfyUI shows `web/docs/<node id>.md` as a node's help. Inputs and outputs come from /object_info, the
+errors from README.md's troubleshooting tables, models from the catalogue; prose is written by hand
+around them. A node without a page gets a first one. Started by `python dev.py pages`, which prepares what the arguments name.
+"""
+
+import argparse
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import registration
+from comfyui import PACK_NAME, ROOT, ComfyServer, Run
+
+assert registration.pack  # it makes the repository importable under this name
+from pulid_pack.pulid_core.model_files.catalogue import models_table  # noqa: E402
+
+PAGES = Path("web") / "docs"
+README = Path("README.md")
+GENERATED = re.compile(
+    r"<!-- (models|inputs|outputs|errors)((?: \w+)?) -->\n.*?<!-- /\1\2 -->", re.DOTALL
+)
+FOUND_HERE = {"auto", "none"}
+"""Choices that stand among names of files and devices, which differ from machine to machine."""
+ROW = re.compile(r"\|(.+)\|(.+)\|(.+)\|")
+KINDS = {
+    "FLOAT": "number",
+    "INT": "whole number",
+    "STRING": "text",
+    "BOOLEAN": "switch",
+    "COMBO": "choice",
+}
+FIRST_PAGE = """# {display_name}
+
+{description}
+
+![{display_name} in a graph]({name}.jpg)
+
+## When to use it
+
+## Inputs
+
+<!-- inputs -->
+<!-- /inputs -->
+
+## Outputs
+
+<!-- outputs -->
+<!-- /outputs -->
+
+## Tips
+
+## Errors
+
+<!-- errors -->
+<!-- /errors -->
+"""
+
+NodeInfo = dict[str, Any]
+"""One node of ComfyUI's /object_info."""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """One row of the troubleshooting tables."""
+
+    messages: tuple[str, ...]
+    """Error texts; … stands for what differs from case to case."""
+    remedy: str
+    nodes: frozenset[str]
+    """What can raise them: node ids, mostly."""
+
+    def fits(self, text: str) -> bool:
+        """Whether one of the messages stands in a text."""
+        patterns = (".*".join(map(re.escape, message.split("…"))) for message in self.messages)
+        return any(re.search(pattern, text, re.DOTALL) for pattern in patterns)
+
+
+def generate(object_info: dict[str, NodeInfo], root: Path = ROOT) -> dict[Path, str]:
+    """Give README.md and every help page as they should be, by path below the root.
+
+    Args:
+        object_info: All nodes of a ComfyUI with this pack.
+        root: The pack, whose prose is kept.
+    """
+    nodes = {
+        name: info
+        for name, info in object_info.items()
+        if info["python_module"] == f"custom_nodes.{PACK_NAME}"
+    }
+    readme = (root / README).read_text(encoding="utf-8")
+    troubles = troubleshooting(readme)
+    files = {README: fill(readme, nodes, troubles)}
+    for name, info in nodes.items():
+        page = root / PAGES / f"{name}.md"
+        text = page.read_text(encoding="utf-8") if page.exists() else FIRST_PAGE.format(**info)
+        files[PAGES / page.name] = fill(text, {**nodes, "": info}, troubles)
+    return files
+
+
+def fill(text: str, nodes: dict[str, NodeInfo], troubles: list[Trouble]) -> str:
+    """Write what stands between markers: of the node they name, or of the page's own."""
+
+    def between_markers(found: re.Match[str]) -> str:
+        kind, name = found[1], found[2].strip()
+        if kind == "models":
+            content = f"\n{models_table()}\n"
+        elif name:
+            content = inputs_table(nodes[name])
+        elif kind == "inputs":
+            content = inputs_list(nodes[name])
+        elif kind == "outputs":
+            content = outputs_list(nodes[name])
+        else:
+            content = errors_list(nodes[name], troubles)
+        return f"<!-- {kind}{found[2]} -->\n{content}\n<!-- /{kind}{found[2]} -->"
+
+    return GENERATED.sub(between_markers, text)
+
+
+def described_inputs(info: NodeInfo) -> Iterator[tuple[str, str, dict[str, Any], bool]]:
+    """Name, kind, options of each input, and whether it is optional."""
+    for group in ("required", "optional"):
+        for name, (kind, options) in info["input"].get(group, {}).items():
+            yield name, kind, options, group == "optional"
+
+
+def inputs_table(info: NodeInfo) -> str:
+    """A row for each input, for the README."""
+    rows = [
+        (
+            code(name) + (" (optional)" if is_optional else ""),
+            options["tooltip"],
+            allowed(options),
+            default(options),
+        )
+        for name, _, options, is_optional in described_inputs(info)
+    ]
+    return table(["input", "meaning", "range", "default"], rows)
+
+
+def inputs_list(info: NodeInfo) -> str:
+    """An entry for each input; ComfyUI's help panel is too narrow for a table."""
+    entries = []
+    for name, kind, options, is_optional in described_inputs(info):
+        facts = [kind_text(kind), allowed(options)]
+        facts += [f"default {default(options)}" if default(options) else ""]
+        facts += ["optional" if is_optional else ""]
+        entries.append(f"**{name}** ({', '.join(filter(None, facts))}): {options['tooltip']}")
+    return bullets(entries)
+
+
+def outputs_list(info: NodeInfo) -> str:
+    """An entry for each output."""
+    kinds = [
+        kind_text(kind) + (", one per run" if is_list else "")
+        for kind, is_list in zip(info["output"], info["output_is_list"], strict=True)
+    ]
+    outputs = zip(info["output_name"], kinds, info["output_tooltips"], strict=True)
+    return bullets(f"**{name}** ({kind}): {tooltip}" for name, kind, tooltip in outputs)
+
+
+def errors_list(info: NodeInfo, troubles: list[Trouble]) -> str:
+    """The troubles that this node can raise."""
+    return bullets(
+        f"{' or '.join(map(code, trouble.messages))}: {trouble.remedy}"
+        for trouble in troubles
+        if info["name"] in trouble.nodes
+    )
+
+
+def bullets(entries: Iterable[str]) -> str:
+    """A list, or the word that there is nothing."""
+    return "\n".join(f"* {entry}" for entry in entries) or "None of its own."
+
+
+def troubleshooting(readme: str) -> list[Trouble]:
+    """Read the tables of README.md's section Troubleshooting."""
+    section = readme.split("\n## Troubleshooting\n", 1)[1].split("\n## ", 1)[0]
+    return [
+        Trouble(tuple(messages), remedy.strip(), frozenset(re.findall(r"\w+", nodes)))
+        for texts, remedy, nodes in ROW.findall(section)
+        if (messages := re.findall(r"`([^`]+)`", texts))
+    ]
+
+
+def assert_readme_helps(run: Run) -> None:
+    """README.md has a row for what ended a run, and it names the node."""
+    refused = {entry["class_type"] for entry in run.node_errors.values()}
+    told = "".join([run.error.message, *map(str, run.node_errors.values())])
+    rows = [row for row in troubleshooting((ROOT / README).read_text("utf-8")) if row.fits(told)]
+    assert any((refused or {run.error.node_type}) <= row.nodes for row in rows), (told, rows)
+
+
+def kind_text(kind: str) -> str:
+    """A word for a widget; a socket's own name."""
+    return " or ".join(KINDS.get(name, code(name)) for name in kind.split(","))
+
+
+def allowed(options: dict[str, Any]) -> str:
+    """The values that an input takes; nothing for sockets and free text."""
+    if "min" in options:
+        return f"{number(options['min'])} to {number(options['max'])}"
+    if "options" not in options:
+        return ""
+    choices = options["options"]
+    if "default" in options and not FOUND_HERE & set(choices):
+        return ", ".join(map(code, choices))
+    own = [code(choice) for choice in choices if choice in FOUND_HERE | {options.get("default")}]
+    return f"{', '.join(own)} and what is found" if own else "what is found"
+
+
+def default(options: dict[str, Any]) -> str:
+    """What stands in a fresh node."""
+    value = options.get("default", "")
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, str):
+        return code(value) if value else ""
+    return number(value)
+
+
+def number(value: float) -> str:
+    return str(value).removesuffix(".0")
+
+
+def code(text: str) -> str:
+    return f"`{text}`"
+
+
+def table(head: list[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of GitHub's Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(escaped, line))} |" for line in lines)
+
+
+def escaped(cell: str) -> str:
+    return cell.replace("|", r"\|")
+
+
+def main() -> None:
+    """Ask a real ComfyUI for its nodes and rewrite the files."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--comfyui", type=Path, required=True, help="folder with main.py")
+    arguments.add_argument("--base", type=Path, required=True, help="for the server's own files")
+    options = arguments.parse_args()
+    with ComfyServer(options.comfyui, options.base, options.base / "models", cpu=True) as server:
+        files = generate(server.object_info())
+    for path, text in files.items():
+        (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
+        (ROOT / path).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

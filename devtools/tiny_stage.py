@@ -1,0 +1,612 @@
+"""Random checkpoints under the real files' names: the whole pipeline without a download.
+
+Every file but the autoencoder has the real key layout, and all face models keep their real size. FLUX
+and T5 are narrow, because ComfyUI reads FLUX's width from the file and `comfyui_source.py` narrows T5's
+configuration; the autoencoder is a TAEF1, which takes a tenth of the time.
+The detector is the one model that is not random: it really finds the face of `demo_photo`, at
+half, full and double size, and nothing else.
+
+    python devtools/tiny_stage.py MODELS_DIR
+"""
+
+import hashlib
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import skimage.data
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from safetensors.torch import save_file
+from torch import Tensor
+
+Shapes = Iterator[tuple[str, tuple[int, ...]]]
+
+FLUX_WIDTH = 128
+FLUX_DEPTH, FLUX_SINGLE_DEPTH = 19, 38
+T5_WIDTH, T5_FEED_FORWARD, T5_DEPTH = 64, 128, 2
+CLIP_WIDTH = 768
+TAE_WIDTH = 64
+CONTROLNET_DEPTH = 6
+LORA_RANK = 16
+PULID_ATTENTIONS = 20
+EVA_WIDTH, EVA_FEED_FORWARD, EVA_DEPTH, EVA_PATCHES = 1024, 2730, 24, 576
+
+
+# Shapes, one function per architecture
+
+
+def linear(name: str, inputs: int, outputs: int, *, bias: bool = True) -> Shapes:
+    yield f"{name}.weight", (outputs, inputs)
+    if bias:
+        yield f"{name}.bias", (outputs,)
+
+
+def norm(name: str, width: int) -> Shapes:
+    yield f"{name}.weight", (width,)
+    yield f"{name}.bias", (width,)
+
+
+def conv(name: str, inputs: int, outputs: int, size: int, *, bias: bool = True) -> Shapes:
+    yield f"{name}.weight", (outputs, inputs, size, size)
+    if bias:
+        yield f"{name}.bias", (outputs,)
+
+
+def flux_shapes() -> Shapes:
+    """FLUX.1 dev: real topology, width 128, context 64 (the tiny T5), pooled 768 (CLIP-L)."""
+    width = FLUX_WIDTH
+    yield from linear("img_in", 64, width)
+    yield from linear("txt_in", T5_WIDTH, width)
+    for name, inputs in (("time_in", 256), ("vector_in", CLIP_WIDTH), ("guidance_in", 256)):
+        yield from linear(f"{name}.in_layer", inputs, width)
+        yield from linear(f"{name}.out_layer", width, width)
+    for i in range(FLUX_DEPTH):
+        yield from flux_double_block(f"double_blocks.{i}", width)
+    for i in range(FLUX_SINGLE_DEPTH):
+        block = f"single_blocks.{i}"
+        yield from linear(f"{block}.linear1", width, 7 * width)
+        yield from linear(f"{block}.linear2", 5 * width, width)
+        yield from linear(f"{block}.modulation.lin", width, 3 * width)
+        yield f"{block}.norm.query_norm.scale", (128,)
+        yield f"{block}.norm.key_norm.scale", (128,)
+    yield from linear("final_layer.linear", width, 64)
+    yield from linear("final_layer.adaLN_modulation.1", width, 2 * width)
+
+
+def flux_double_block(block: str, width: int) -> Shapes:
+    for stream in ("img", "txt"):
+        yield from linear(f"{block}.{stream}_mod.lin", width, 6 * width)
+        yield from linear(f"{block}.{stream}_attn.qkv", width, 3 * width)
+        yield from linear(f"{block}.{stream}_attn.proj", width, width)
+        yield f"{block}.{stream}_attn.norm.query_norm.scale", (128,)
+        yield f"{block}.{stream}_attn.norm.key_norm.scale", (128,)
+        yield from linear(f"{block}.{stream}_mlp.0", width, 4 * width)
+        yield from linear(f"{block}.{stream}_mlp.2", 4 * width, width)
+
+
+def controlnet_shapes() -> Shapes:
+    """FLUX.1-dev-ControlNet-Union-Pro-2.0 in its own diffusers layout, as narrow as the tiny FLUX."""
+    width = FLUX_WIDTH
+    embedders = (("timestep", 256), ("guidance", 256), ("text", CLIP_WIDTH))
+    for name, inputs in embedders:
+        yield from linear(f"time_text_embed.{name}_embedder.linear_1", inputs, width)
+        yield from linear(f"time_text_embed.{name}_embedder.linear_2", width, width)
+    yield from linear("context_embedder", T5_WIDTH, width)
+    yield from linear("x_embedder", 64, width)
+    for i in range(CONTROLNET_DEPTH):
+        yield from diffusers_double_block(f"transformer_blocks.{i}", width)
+        yield from linear(f"controlnet_blocks.{i}", width, width)
+    yield from linear("controlnet_x_embedder", 64, width)
+
+
+def diffusers_double_block(block: str, width: int) -> Shapes:
+    projections = ("to_q", "to_k", "to_v", "to_out.0")
+    added_projections = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+    for name in (*projections, *added_projections):
+        yield from linear(f"{block}.attn.{name}", width, width)
+    for name in ("norm_q", "norm_k", "norm_added_q", "norm_added_k"):
+        yield f"{block}.attn.{name}.weight", (128,)
+    for stream in ("", "_context"):
+        yield from linear(f"{block}.norm1{stream}.linear", width, 6 * width)
+        yield from linear(f"{block}.ff{stream}.net.0.proj", width, 4 * width)
+        yield from linear(f"{block}.ff{stream}.net.2", 4 * width, width)
+
+
+def lora_shapes() -> Shapes:
+    """flux_realism_lora: rank 16 on all attentions of the double blocks."""
+    for i in range(FLUX_DEPTH):
+        for stream in ("img", "txt"):
+            attention = f"diffusion_model.double_blocks.{i}.{stream}_attn"
+            for name, outputs in (("qkv", 3 * FLUX_WIDTH), ("proj", FLUX_WIDTH)):
+                yield f"{attention}.{name}.lora_down.weight", (LORA_RANK, FLUX_WIDTH)
+                yield f"{attention}.{name}.lora_up.weight", (outputs, LORA_RANK)
+
+
+def t5_shapes() -> Shapes:
+    """The T5 encoder at the size that `comfyui.narrow_t5` sets."""
+    yield "shared.weight", (32128, T5_WIDTH)
+    yield "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", (32, 1)
+    for i in range(T5_DEPTH):
+        attention, feed_forward = (f"encoder.block.{i}.layer.{part}" for part in (0, 1))
+        for name in "qkvo":
+            yield from linear(f"{attention}.SelfAttention.{name}", T5_WIDTH, T5_WIDTH, bias=False)
+        for name in ("wi_0", "wi_1"):
+            yield f"{feed_forward}.DenseReluDense.{name}.weight", (T5_FEED_FORWARD, T5_WIDTH)
+        yield f"{feed_forward}.DenseReluDense.wo.weight", (T5_WIDTH, T5_FEED_FORWARD)
+        yield f"{attention}.layer_norm.weight", (T5_WIDTH,)
+        yield f"{feed_forward}.layer_norm.weight", (T5_WIDTH,)
+    yield "encoder.final_layer_norm.weight", (T5_WIDTH,)
+
+
+def clip_l_shapes() -> Shapes:
+    """OpenAI's CLIP-L text tower, full size."""
+    yield "text_model.embeddings.token_embedding.weight", (49408, CLIP_WIDTH)
+    yield "text_model.embeddings.position_embedding.weight", (77, CLIP_WIDTH)
+    for i in range(12):
+        layer = f"text_model.encoder.layers.{i}"
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            yield from linear(f"{layer}.self_attn.{name}", CLIP_WIDTH, CLIP_WIDTH)
+        yield from linear(f"{layer}.mlp.fc1", CLIP_WIDTH, 4 * CLIP_WIDTH)
+        yield from linear(f"{layer}.mlp.fc2", 4 * CLIP_WIDTH, CLIP_WIDTH)
+        yield from norm(f"{layer}.layer_norm1", CLIP_WIDTH)
+        yield from norm(f"{layer}.layer_norm2", CLIP_WIDTH)
+    yield from norm("text_model.final_layer_norm", CLIP_WIDTH)
+
+
+def vae_shapes() -> Shapes:
+    """TAEF1, the small autoencoder of FLUX's latents: ComfyUI knows it by its keys."""
+    yield from conv("taesd_encoder.0", 3, TAE_WIDTH, 3)
+    yield from tae_blocks("taesd_encoder", 1)
+    for first in (2, 6, 10):  # each halves the picture
+        yield from conv(f"taesd_encoder.{first}", TAE_WIDTH, TAE_WIDTH, 3, bias=False)
+        yield from tae_blocks("taesd_encoder", first + 1, first + 2, first + 3)
+    yield from conv("taesd_encoder.14", TAE_WIDTH, 16, 3)
+    yield from conv("taesd_decoder.1", 16, TAE_WIDTH, 3)
+    for first in (3, 8, 13):
+        yield from tae_blocks("taesd_decoder", first, first + 1, first + 2)
+        yield from conv(f"taesd_decoder.{first + 4}", TAE_WIDTH, TAE_WIDTH, 3, bias=False)
+    yield from tae_blocks("taesd_decoder", 18)
+    yield from conv("taesd_decoder.19", TAE_WIDTH, 3, 3)
+
+
+def tae_blocks(half: str, *numbers: int) -> Shapes:
+    for number in numbers:
+        for layer in (0, 2, 4):
+            yield from conv(f"{half}.{number}.conv.{layer}", TAE_WIDTH, TAE_WIDTH, 3)
+
+
+def pulid_shapes() -> Shapes:
+    """PuLID for FLUX v0.9: the IDFormer at full size, 20 cross attentions of the tiny FLUX's width."""
+    for name, shape in idformer_shapes():
+        yield f"pulid_encoder.{name}", shape
+    for i in range(PULID_ATTENTIONS):
+        yield from perceiver(f"pulid_ca.{i}", context=2048, width=FLUX_WIDTH, inner=2048)
+
+
+def idformer_shapes() -> Shapes:
+    yield "latents", (1, 32, 1024)
+    yield "proj_out", (1024, 2048)
+    yield from mapping("id_embedding_mapping", 1280, 5 * 1024)
+    for i in range(5):
+        yield from mapping(f"mapping_{i}", 1024, 1024)
+    for i in range(10):
+        yield from perceiver(f"layers.{i}.0", context=1024, width=1024, inner=1024)
+        yield from norm(f"layers.{i}.1.0", 1024)
+        yield from linear(f"layers.{i}.1.1", 1024, 4096, bias=False)
+        yield from linear(f"layers.{i}.1.3", 4096, 1024, bias=False)
+
+
+def mapping(name: str, inputs: int, outputs: int) -> Shapes:
+    yield from linear(f"{name}.0", inputs, 1024)
+    yield from norm(f"{name}.1", 1024)
+    yield from linear(f"{name}.3", 1024, 1024)
+    yield from norm(f"{name}.4", 1024)
+    yield from linear(f"{name}.6", 1024, outputs)
+
+
+def perceiver(name: str, context: int, width: int, inner: int) -> Shapes:
+    yield from norm(f"{name}.norm1", context)
+    yield from norm(f"{name}.norm2", width)
+    yield from linear(f"{name}.to_q", width, inner, bias=False)
+    yield from linear(f"{name}.to_kv", context, 2 * inner, bias=False)
+    yield from linear(f"{name}.to_out", inner, width, bias=False)
+
+
+def eva_vision_shapes() -> Shapes:
+    """EVA02-CLIP-L-14-336's vision tower, without its rotary tables."""
+    width = EVA_WIDTH
+    yield "visual.cls_token", (1, 1, width)
+    yield "visual.pos_embed", (1, EVA_PATCHES + 1, width)
+    yield from conv("visual.patch_embed.proj", 3, width, 14)
+    for i in range(EVA_DEPTH):
+        block = f"visual.blocks.{i}"
+        yield from norm(f"{block}.norm1", width)
+        yield f"{block}.attn.q_bias", (width,)
+        yield f"{block}.attn.v_bias", (width,)
+        for name in ("q_proj", "k_proj", "v_proj"):
+            yield from linear(f"{block}.attn.{name}", width, width, bias=False)
+        yield from norm(f"{block}.attn.inner_attn_ln", width)
+        yield from linear(f"{block}.attn.proj", width, width)
+        yield from norm(f"{block}.norm2", width)
+        for name in ("w1", "w2"):
+            yield from linear(f"{block}.mlp.{name}", width, EVA_FEED_FORWARD)
+        yield from norm(f"{block}.mlp.ffn_ln", EVA_FEED_FORWARD)
+        yield from linear(f"{block}.mlp.w3", EVA_FEED_FORWARD, width)
+    yield from norm("visual.norm", width)
+    yield from linear("visual.head", width, CLIP_WIDTH)
+
+
+def eva_text_shapes() -> Shapes:
+    """EVA02-CLIP-L's text tower: in the real file, and of no use to PuLID."""
+    yield "logit_scale", ()
+    yield "text.positional_embedding", (77, CLIP_WIDTH)
+    yield "text.text_projection", (CLIP_WIDTH, CLIP_WIDTH)
+    yield "text.token_embedding.weight", (49408, CLIP_WIDTH)
+    for i in range(12):
+        block = f"text.transformer.resblocks.{i}"
+        yield from norm(f"{block}.ln_1", CLIP_WIDTH)
+        yield f"{block}.attn.in_proj_weight", (3 * CLIP_WIDTH, CLIP_WIDTH)
+        yield f"{block}.attn.in_proj_bias", (3 * CLIP_WIDTH,)
+        yield from linear(f"{block}.attn.out_proj", CLIP_WIDTH, CLIP_WIDTH)
+        yield from norm(f"{block}.ln_2", CLIP_WIDTH)
+        yield from linear(f"{block}.mlp.c_fc", CLIP_WIDTH, 4 * CLIP_WIDTH)
+        yield from linear(f"{block}.mlp.c_proj", 4 * CLIP_WIDTH, CLIP_WIDTH)
+    yield from norm("text.ln_final", CLIP_WIDTH)
+
+
+def bisenet_shapes() -> Shapes:
+    """facexlib's BiSeNet on ResNet-18 with 19 classes."""
+    yield from conv("cp.resnet.conv1", 3, 64, 7, bias=False)
+    yield from batch_norm("cp.resnet.bn1", 64)
+    inputs = 64
+    for level, width in enumerate((64, 128, 256, 512), start=1):
+        for i in range(2):
+            block = f"cp.resnet.layer{level}.{i}"
+            yield from conv_batch_norm(f"{block}.conv1", f"{block}.bn1", inputs, width, 3)
+            yield from conv_batch_norm(f"{block}.conv2", f"{block}.bn2", width, width, 3)
+            if inputs != width:
+                shortcut = f"{block}.downsample"
+                yield from conv_batch_norm(f"{shortcut}.0", f"{shortcut}.1", inputs, width, 1)
+            inputs = width
+    for name, channels in (("cp.arm16", 256), ("cp.arm32", 512)):
+        yield from conv_batch_norm(f"{name}.conv.conv", f"{name}.conv.bn", channels, 128, 3)
+        yield from conv_batch_norm(f"{name}.conv_atten", f"{name}.bn_atten", 128, 128, 1)
+    for name, channels, size in (("head32", 128, 3), ("head16", 128, 3), ("avg", 512, 1)):
+        yield from conv_batch_norm(
+            f"cp.conv_{name}.conv", f"cp.conv_{name}.bn", channels, 128, size
+        )
+    yield from conv_batch_norm("ffm.convblk.conv", "ffm.convblk.bn", 256, 256, 1)
+    yield from conv("ffm.conv1", 256, 64, 1, bias=False)
+    yield from conv("ffm.conv2", 64, 256, 1, bias=False)
+    for name, channels, width in (("", 256, 256), ("16", 128, 64), ("32", 128, 64)):
+        head = f"conv_out{name}"
+        yield from conv_batch_norm(f"{head}.conv.conv", f"{head}.conv.bn", channels, width, 3)
+        yield from conv(f"{head}.conv_out", width, 19, 1, bias=False)
+
+
+def conv_batch_norm(conv_name: str, norm_name: str, inputs: int, outputs: int, size: int) -> Shapes:
+    yield from conv(conv_name, inputs, outputs, size, bias=False)
+    yield from batch_norm(norm_name, outputs)
+
+
+def batch_norm(name: str, width: int) -> Shapes:
+    yield from norm(name, width)
+    yield f"{name}.running_mean", (width,)
+    yield f"{name}.running_var", (width,)
+    yield f"{name}.num_batches_tracked", ()
+
+
+# Weights
+
+
+def random_weights(shapes: Shapes, dtype: torch.dtype, gain: float = 1.0) -> dict[str, Tensor]:
+    """Fill shapes with weights that neither vanish nor explode, each seeded by its own name.
+
+    Args:
+        shapes: Names and shapes.
+        dtype: Of every tensor but the counters.
+        gain: Standard deviation of a matrix times the square root of its inputs.
+    """
+    return {name: random_tensor(name, shape, dtype, gain) for name, shape in shapes}
+
+
+def random_tensor(name: str, shape: tuple[int, ...], dtype: torch.dtype, gain: float) -> Tensor:
+    if name.endswith("num_batches_tracked"):
+        return torch.tensor(1)
+    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    noise = torch.randn(shape, generator=generator)
+    if name.endswith("running_var"):
+        return noise.mul(0.1).exp().to(dtype)
+    if len(shape) == 1 and name.endswith((".weight", ".scale")):
+        return noise.mul(0.1).add(1).to(dtype)
+    if len(shape) < 2 or ("embed" in name and "proj" not in name):
+        return noise.mul(0.1).to(dtype)
+    return noise.mul(gain * noise[0].numel() ** -0.5).to(dtype)
+
+
+def rotary_table(
+    width: int = 64, pretrained_side: int = 16, side: int = 24
+) -> tuple[Tensor, Tensor]:
+    """EVA's rotary cosines and sines, (576, 64): half of each row for y, half for x."""
+    frequency = 10000 ** -(torch.arange(0, width // 2, 2) / (width // 2))
+    position = torch.arange(side) / side * pretrained_side
+    angle = torch.outer(position, frequency).repeat_interleave(2, dim=1)  # (side, width / 2)
+    rows, columns = angle[:, None].expand(-1, side, -1), angle[None].expand(side, -1, -1)
+    table = torch.cat((rows, columns), dim=-1).reshape(side * side, width)
+    return table.cos().half(), table.sin().half()
+
+
+def eva_weights() -> dict[str, Tensor]:
+    """The whole EVA02-CLIP-L-14-336 state dict, float16.
+
+    The text tower is views of a single zero, so it costs no bytes.
+    """
+    weights = random_weights(eva_vision_shapes(), torch.float16)
+    cosines, sines = rotary_table()
+    owners = ("visual", *(f"visual.blocks.{i}.attn" for i in range(EVA_DEPTH)))
+    for owner in owners:
+        weights[f"{owner}.rope.freqs_cos"] = cosines
+        weights[f"{owner}.rope.freqs_sin"] = sines
+    zero = torch.zeros(1, dtype=torch.float16)
+    text = {name: zero.expand(shape) if shape else zero[0] for name, shape in eva_text_shapes()}
+    return weights | text
+
+
+def vae_weights() -> dict[str, Tensor]:
+    """TAEF1, with the scale and shift of FLUX's latents."""
+    weights = random_weights(vae_shapes(), torch.float16)
+    return weights | {"vae_scale": torch.tensor(0.3611), "vae_shift": torch.tensor(0.1159)}
+
+
+def bisenet_weights() -> dict[str, Tensor]:
+    """BiSeNet that calls part of the demo photo's crop background, and part face.
+
+    Left alone, random features are all positive and one class wins everywhere.
+    """
+    weights = random_weights(bisenet_shapes(), torch.float32)
+    classes = weights["conv_out.conv_out.weight"]
+    classes -= classes.mean(dim=1, keepdim=True)
+    background, frequent = 0, 10
+    classes[[background, frequent]] = classes[[frequent, background]]
+    return weights
+
+
+# The face models of InsightFace, as ONNX graphs
+
+DETECTOR_INPUT = 640
+TEMPLATE_SIZE = 32  # pixels of the template on each pyramid level
+FACE_BOX = np.array(((179, 74), (271, 180)), np.float32)  # in the demo photo
+FACE_POINTS = np.array(
+    ((202.9, 101.4), (246.4, 103.6), (224.6, 127.1), (203.6, 140.3), (244.6, 141.1)), np.float32
+)  # eyes, nose, corners of the mouth
+SCRFD_OUTPUTS = {8: ("448", "451", "454"), 16: ("471", "474", "477"), 32: ("494", "497", "500")}
+
+
+class Graph:
+    """An ONNX graph under construction: `node` returns the name of its output."""
+
+    def __init__(self):
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def constant(self, value: np.ndarray | float) -> str:
+        name = f"constant_{len(self.constants)}"
+        array = np.asarray(value)
+        if array.dtype == np.float64:
+            array = array.astype(np.float32)
+        self.constants.append(numpy_helper.from_array(array, name))
+        return name
+
+    def node(self, kind: str, *inputs: str, output: str | None = None, **attributes) -> str:
+        name = output or f"{kind}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def model(self, inputs: list, outputs: list) -> onnx.ModelProto:
+        graph = helper.make_graph(self.nodes, "tiny_stage", inputs, outputs, self.constants)
+        opset = helper.make_opsetid("", 17)
+        model = helper.make_model(graph, opset_imports=[opset], ir_version=8)
+        onnx.checker.check_model(model)
+        return model
+
+
+def detector() -> onnx.ModelProto:
+    """SCRFD-10G with key points, by signature; inside, a matched filter on a pyramid.
+
+    Each stride looks for the demo photo's face at one size: 64, 128 and 256 pixels of a
+    640 pixel input.
+    """
+    graph = Graph()
+    for stride, outputs in SCRFD_OUTPUTS.items():
+        detector_level(graph, "input.1", stride, outputs)
+    image = helper.make_tensor_value_info("input.1", TensorProto.FLOAT, [1, 3, "?", "??"])
+    outputs = [
+        helper.make_tensor_value_info(names[kind], TensorProto.FLOAT, [f"{stride}_anchors", size])
+        for kind, size in enumerate((1, 4, 10))
+        for stride, names in SCRFD_OUTPUTS.items()
+    ]
+    return graph.model([image], outputs)
+
+
+def detector_level(graph: Graph, image: str, stride: int, outputs: tuple[str, str, str]) -> None:
+    """Score, box and key points of one stride; the second anchor of each place never fires."""
+    shrink = stride // 4  # so a cell of the output is 4x4 pixels of this level
+    level = graph.node(
+        "AveragePool", image, kernel_shape=[shrink, shrink], strides=[shrink, shrink]
+    )
+    match = correlation(graph, level)
+    peak = graph.node("MaxPool", match, kernel_shape=[4, 4], strides=[4, 4])
+    score = graph.node("Sigmoid", affine(graph, peak, 12.0, -0.7 * 12))
+    never = affine(graph, score, 0.0, 0.0)
+    anchors_last(graph, graph.node("Concat", score, never, axis=1), 1, outputs[0])
+
+    # Where in its cell the peak lies, in cells: the mean place weighted by exp(30 match).
+    likelihood = graph.node("Exp", affine(graph, match, 30.0, -30.0))
+    places = np.mgrid[:4, :4][::-1] / 4  # (2, 4, 4): x, y
+    moments = np.stack((*places, np.ones((4, 4))))[:, None].astype(np.float32)  # (3, 1, 4, 4)
+    moments = graph.node("Conv", likelihood, graph.constant(moments), strides=[4, 4])
+    total = graph.node("Slice", moments, *map(graph.constant, slice_of(2, 3)))
+    place = graph.node("Slice", moments, *map(graph.constant, slice_of(0, 2)))
+    place = graph.node("Div", place, total)
+
+    box, points = face_geometry()
+    signs = np.tile(np.eye(2), (2, 1)) * np.array((-1, -1, 1, 1))[:, None]
+    regression(graph, place, signs, box, outputs[1])
+    regression(graph, place, np.tile(np.eye(2), (5, 1)), points, outputs[2])
+
+
+def slice_of(start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Starts, ends and axes of a slice of channels."""
+    return np.array([start]), np.array([stop]), np.array([1])
+
+
+def affine(graph: Graph, value: str, scale: float, shift: float) -> str:
+    scaled = graph.node("Mul", value, graph.constant(scale))
+    return graph.node("Add", scaled, graph.constant(shift))
+
+
+def correlation(graph: Graph, level: str) -> str:
+    """Normalised cross-correlation with the face template at every pixel, (1, 1, H, W) in [-1, 1]."""
+    template = face_template()
+    template = (template - template.mean()) / template.std() / template.size**0.5
+    ones = np.ones_like(template)
+    # The output at a pixel belongs to the window that begins half a template up and left.
+    half = TEMPLATE_SIZE // 2
+    window = {"pads": [half, half, half - 1, half - 1]}
+    matched = graph.node("Conv", level, graph.constant(template), **window)
+    total = graph.node("Conv", level, graph.constant(ones / template.size**0.5), **window)
+    energy = graph.node("Conv", graph.node("Mul", level, level), graph.constant(ones), **window)
+    variance = graph.node("Sub", energy, graph.node("Mul", total, total))
+    # Windows flatter than this (in the detector's units of 128 gray levels) are no face.
+    flat = graph.constant(1e-3 * template.size)
+    return graph.node("Div", matched, graph.node("Sqrt", graph.node("Max", variance, flat)))
+
+
+def template_origin() -> np.ndarray:
+    """Top left corner (x, y) of the template, in pixels of the pyramid's level of stride 16."""
+    centre = FACE_BOX.mean(axis=0) * DETECTOR_INPUT / len(skimage.data.astronaut()) / 4
+    return np.round(centre).astype(int) - TEMPLATE_SIZE // 2
+
+
+def face_template() -> np.ndarray:
+    """The demo photo's face as the detector sees it on the level of stride 16, (1, 3, 32, 32)."""
+    photo = cv2.resize(skimage.data.astronaut(), (DETECTOR_INPUT, DETECTOR_INPUT))
+    level = (photo.astype(np.float32) - 127.5) / 128
+    side = DETECTOR_INPUT // 4
+    level = level.reshape(side, 4, side, 4, 3).mean(axis=(1, 3))
+    x, y = template_origin()
+    face = level[y : y + TEMPLATE_SIZE, x : x + TEMPLATE_SIZE]
+    return np.ascontiguousarray(face.transpose(2, 0, 1)[None])
+
+
+def face_geometry() -> tuple[np.ndarray, np.ndarray]:
+    """Distances to the box's sides, (4,), and offsets of the key points, (10,), in cells."""
+    centre = template_origin() + TEMPLATE_SIZE // 2
+
+    def in_cells(points: np.ndarray) -> np.ndarray:
+        scale = DETECTOR_INPUT / len(skimage.data.astronaut()) / 4
+        return (points * scale - centre) / 4
+
+    near, far = in_cells(FACE_BOX)
+    return np.concatenate((-near, far)), in_cells(FACE_POINTS).ravel()
+
+
+def regression(graph: Graph, place: str, matrix: np.ndarray, bias: np.ndarray, output: str) -> None:
+    """The linear map from the peak's place in its cell to one regression output of SCRFD."""
+    weight = graph.constant(np.tile(matrix, (2, 1))[..., None, None])
+    value = graph.node("Conv", place, weight, graph.constant(np.tile(bias, 2).astype(np.float64)))
+    anchors_last(graph, value, len(bias), output)
+
+
+def anchors_last(graph: Graph, value: str, size: int, output: str) -> None:
+    """(1, 2 * size, H, W) -> (H * W * 2, size), the layout of SCRFD's outputs."""
+    moved = graph.node("Transpose", value, perm=[0, 2, 3, 1])
+    graph.node("Reshape", moved, graph.constant(np.array([-1, size])), output=output)
+
+
+def recogniser() -> onnx.ModelProto:
+    """ArcFace by signature, (N, 3, 112, 112) -> (N, 512); inside, a random linear map."""
+    graph = Graph()
+    small = graph.node("AveragePool", "input.1", kernel_shape=[8, 8], strides=[8, 8])
+    pixels = graph.node("Flatten", small)  # (N, 3 * 14 * 14)
+    weight = np.random.default_rng(0).standard_normal((588, 512)) * 0.1
+    graph.node("MatMul", pixels, graph.constant(weight), output="1333")
+    image = helper.make_tensor_value_info("input.1", TensorProto.FLOAT, ["N", 3, 112, 112])
+    vector = helper.make_tensor_value_info("1333", TensorProto.FLOAT, ["N", 512])
+    return graph.model([image], [vector])
+
+
+# Files
+
+
+def write_tensors(shapes: Callable[[], Shapes], dtype: torch.dtype, gain: float = 1.0):
+    return lambda path: save_file(random_weights(shapes(), dtype, gain), path)
+
+
+FILES: dict[str, Callable[[Path], object]] = {
+    "diffusion_models/flux1-dev.safetensors": write_tensors(flux_shapes, torch.float32, 0.5),
+    "diffusion_models/flux1-dev-kontext_fp8_scaled.safetensors": write_tensors(
+        flux_shapes, torch.float32, 0.5
+    ),
+    "controlnet/FLUX.1-dev-ControlNet-Union-Pro-2.0.safetensors": write_tensors(
+        controlnet_shapes, torch.bfloat16, 0.5
+    ),
+    "loras/flux_realism_lora.safetensors": write_tensors(lora_shapes, torch.bfloat16, 0.5),
+    "text_encoders/t5xxl_fp16.safetensors": write_tensors(t5_shapes, torch.float16),
+    "text_encoders/clip_l.safetensors": write_tensors(clip_l_shapes, torch.float16),
+    "vae/ae.safetensors": lambda path: save_file(vae_weights(), path),
+    "pulid/pulid_flux_v0.9.1.safetensors": write_tensors(pulid_shapes, torch.bfloat16),
+    "clip_vision/EVA02_CLIP_L_336_psz14_s6B.pt": lambda path: torch.save(eva_weights(), path),
+    "facexlib/parsing_bisenet.pth": lambda path: torch.save(bisenet_weights(), path),
+    "insightface/models/antelopev2/scrfd_10g_bnkps.onnx": lambda path: onnx.save(detector(), path),
+    "insightface/models/antelopev2/glintr100.onnx": lambda path: onnx.save(recogniser(), path),
+}
+
+
+def make_stage(models_dir: Path, progress: Callable[[str], object] | None = None) -> Path:
+    """Write every checkpoint that is not there yet into a ComfyUI models folder.
+
+    What an older version of this module wrote is written again.
+
+    Args:
+        models_dir: Made when missing.
+        progress: Called with the name of each file before it is written.
+    """
+    remove_outdated(models_dir)
+    for name, write in FILES.items():
+        path = models_dir / name
+        if path.exists():
+            continue
+        if progress:
+            progress(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f"unfinished-{path.name}")
+        write(unfinished)
+        unfinished.replace(path)
+    return models_dir
+
+
+def remove_outdated(models_dir: Path) -> None:
+    version = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    stamp = models_dir / "tiny-stage-version"
+    if stamp.exists() and stamp.read_text() == version:
+        return
+    for name in FILES:
+        (models_dir / name).unlink(missing_ok=True)
+    models_dir.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(version)
+
+
+def demo_photo(path: Path) -> Path:
+    """Write scikit-image's astronaut (NASA, public domain; 512 x 512) as an image file."""
+    cv2.imwrite(str(path), cv2.cvtColor(skimage.data.astronaut(), cv2.COLOR_RGB2BGR))
+    return path
+
+
+if __name__ == "__main__":
+    make_stage(Path(sys.argv[1]), lambda name: sys.stdout.write(f"Making {name}\n"))

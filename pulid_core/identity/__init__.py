@@ -1,0 +1,1 @@
+"""One person as a value, and as a file."""

@@ -1,0 +1,1 @@
+"""Identity tokens -> FLUX: the cross attentions, folded; which blocks, when, how strongly, where."""

@@ -1,0 +1,201 @@
+"""Which blocks, when, how strongly, where: plain functions of numbers and tensors."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import UnsupportedModelError
+from .attention import CrossAttentionSizes
+
+DOUBLE_BLOCK_INTERVAL = 2  # PuLID flux/model.py Flux.__init__, commit 1aa2fc7
+SINGLE_BLOCK_INTERVAL = 4
+
+PERCENT_TOLERANCE = 1e-5
+
+BlockKey = tuple[str, int]
+"""("double_block" or "single_block", index): ComfyUI's name for a FLUX block."""
+
+Points = tuple[tuple[float, float], ...]
+"""A broken line: (progress, factor) with rising progress in [0, 1]."""
+
+Window = tuple[int, int, int, int]
+"""Height, width, top, left: part of the latent image, as ComfyUI's areas."""
+
+
+def plan_blocks(
+    sizes: CrossAttentionSizes, image_dim: int, double_blocks: int, single_blocks: int
+) -> dict[BlockKey, int]:
+    """Say which cross attention follows which block.
+
+    Args:
+        sizes: Of the PuLID checkpoint.
+        image_dim: Width of the model's image tokens.
+        double_blocks: Number of double blocks of the model.
+        single_blocks: Number of single blocks of the model.
+
+    Returns:
+        Block -> index of its cross attention, in the order in which a forward pass meets them.
+
+    Raises:
+        UnsupportedModelError: Width or depth do not fit the checkpoint.
+    """
+    if sizes.image_dim != image_dim:
+        raise UnsupportedModelError(
+            f"The PuLID checkpoint is for a FLUX model {sizes.image_dim} wide, but the connected "
+            f"model is {image_dim} wide. Choose the PuLID file made for this model."
+        )
+    blocks = [("double_block", i) for i in range(0, double_blocks, DOUBLE_BLOCK_INTERVAL)]
+    blocks += [("single_block", i) for i in range(0, single_blocks, SINGLE_BLOCK_INTERVAL)]
+    if len(blocks) != sizes.count:
+        raise UnsupportedModelError(
+            f"The PuLID checkpoint holds {sizes.count} cross attentions, but a model with "
+            f"{double_blocks} double and {single_blocks} single blocks takes {len(blocks)}. "
+            "Use a full FLUX.1 model and the PuLID file made for it."
+        )
+    return {key: index for index, key in enumerate(blocks)}
+
+
+@dataclass(frozen=True)
+class SigmaRange:
+    """A part of the noise schedule, in sigmas, both ends included."""
+
+    first: float
+    """The higher one, where the range starts."""
+    last: float
+
+    @classmethod
+    def from_percents(
+        cls, start_at: float, end_at: float, percent_to_sigma: Callable[[float], float]
+    ) -> SigmaRange:
+        """Turn percents of the noise schedule into sigmas.
+
+        Args:
+            start_at: 0 is the first, noisiest step; 1 is the end. A start of 0 has no upper limit:
+                a custom schedule may begin above the model's own highest sigma.
+            end_at: As start_at.
+            percent_to_sigma: The model sampling's own conversion.
+        """
+        first = math.inf if start_at <= 0 else _float32(percent_to_sigma(start_at))
+        return cls(first, _float32(percent_to_sigma(end_at)))
+
+    def __contains__(self, sigma: float) -> bool:
+        return self.first >= sigma >= self.last
+
+
+def progress_at(
+    sigma: float, start_at: float, end_at: float, percent_to_sigma: Callable[[float], float]
+) -> float:
+    """Say how far a sigma lies between two percents of the noise schedule.
+
+    Args:
+        sigma: Inside the range.
+        start_at: Where the result is 0.
+        end_at: Where the result is 1.
+        percent_to_sigma: The model sampling's own conversion, which never rises.
+
+    Returns:
+        Progress in [0, 1], to 1e-5 of the schedule.
+    """
+    if sigma >= _float32(percent_to_sigma(start_at)):
+        return 0.0
+    low, high = start_at, end_at
+    while high - low > PERCENT_TOLERANCE:
+        middle = (low + high) / 2
+        if _float32(percent_to_sigma(middle)) > sigma:
+            low = middle
+        else:
+            high = middle
+    return (high - start_at) / max(end_at - start_at, PERCENT_TOLERANCE)
+
+
+def interpolate(points: Points, progress: float) -> float:
+    """Read a broken line at one place; before its first and after its last point it is level.
+
+    Args:
+        points: At least one, by rising progress.
+        progress: In [0, 1].
+    """
+    for (left, low), (right, high) in itertools.pairwise(points):
+        if left <= progress < right:
+            return low + (high - low) * (progress - left) / (right - left)
+    return points[0][1] if progress < points[0][0] else points[-1][1]
+
+
+def mask_to_tokens(
+    mask: Tensor, latent_size: tuple[int, int], window: Window | None, patch_size: int
+) -> Tensor:
+    """Resize a mask to the latents, cut out what a forward pass sees, and average it per token.
+
+    Args:
+        mask: (M, H, W) in [0, 1].
+        latent_size: Height and width of the whole latent image.
+        window: The part of it that the pass computes (area prompts), or None for all.
+        patch_size: Latents per token and side, 2. Odd sizes are padded, as FLUX does.
+
+    Returns:
+        Weights, (M, tokens, 1).
+    """
+    latents = mask.unsqueeze(1).float()
+    if mask.shape[-2] >= latent_size[0] and mask.shape[-1] >= latent_size[1]:
+        latents = F.adaptive_avg_pool2d(latents, latent_size)  # keeps hard borders hard
+    else:
+        latents = F.interpolate(latents, latent_size, mode="bilinear", antialias=True)
+    if window is not None:
+        height, width, top, left = window
+        latents = latents[..., top : top + height, left : left + width]
+    height, width = latents.shape[-2:]
+    padding = (0, -width % patch_size, 0, -height % patch_size)
+    tokens = F.avg_pool2d(F.pad(latents, padding, mode="replicate"), patch_size)
+    return tokens.flatten(2).transpose(1, 2)  # (M, tokens, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Share:
+    """What one identity adds to some rows of one forward pass."""
+
+    rows: slice
+    attentions: Sequence[nn.Module]
+    weights: Sequence[float]
+    """One per attention; 1 is the strength PuLID was trained with."""
+    mask: Tensor | None
+    """(1 or rows, tokens, 1), or None for everywhere."""
+
+
+def add_identities(
+    image: Tensor, generated: slice, shares: Sequence[Share], attention_index: int
+) -> Tensor:
+    """Add identities to the output of one block. All of them look at the same image tokens.
+
+    Args:
+        image: Tokens after the block, (B, T, D): text, generated image, reference images.
+        generated: Where the generated image lies among them; nothing else changes.
+        shares: Who acts on which rows; where several act, their contributions are summed.
+        attention_index: Which of their attentions belongs to the block.
+
+    Returns:
+        New tensor (B, T, D), or `image` itself if nothing acts here.
+    """
+    shares = [share for share in shares if share.weights[attention_index] != 0]
+    if not shares:
+        return image
+    tokens = image[:, generated]
+    normalised = F.layer_norm(tokens, tokens.shape[-1:])
+    out = image.clone()  # the block's own output may be another node's too
+    for share in shares:
+        delta = share.attentions[attention_index](normalised[share.rows])
+        if share.mask is not None:
+            delta = delta * share.mask.to(delta)
+        out[share.rows, generated].add_(delta, alpha=share.weights[attention_index])
+    return out
+
+
+def _float32(value: float) -> float:
+    """Round as the sampler's sigmas are rounded, so that both ends of a range are included."""
+    return struct.unpack("f", struct.pack("f", value))[0]

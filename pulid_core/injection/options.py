@@ -1,0 +1,109 @@
+"""How an identity acts beyond one weight: over time, over blocks, and on the negative pass."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import PulidError
+from .blocks import Points
+
+NegativeSees = Literal["nobody", "same person", "nothing"]
+NEGATIVE_CHOICES: tuple[NegativeSees, ...] = ("nobody", "same person", "nothing")
+
+EASE_STEPS = 32  # pieces of the broken line that stands for a curve; its error is below 0.0004
+
+
+def _smoothstep() -> Points:
+    """Rise from 0 to 1 with no slope at either end."""
+    steps = [i / EASE_STEPS for i in range(EASE_STEPS + 1)]
+    return tuple((t, t * t * (3 - 2 * t)) for t in steps)
+
+
+CONSTANT: Points = ((0.0, 1.0),)
+SCHEDULES: dict[str, Points] = {
+    "constant": CONSTANT,
+    "ease-in": _smoothstep(),
+    "ease-out": tuple((t, 1 - factor) for t, factor in _smoothstep()),
+}
+"""Name -> factor on the weight, over the progress from start_at to end_at."""
+
+
+@dataclass(frozen=True)
+class InjectionOptions:
+    """What PulidInjectionOptions decides; the defaults are PuLID's own way."""
+
+    schedule: Points = CONSTANT
+    """Factors on the weight, over the progress from start_at to end_at."""
+    double_weights: tuple[float, ...] = (1.0,)
+    """Factors for the double blocks: one for all, or one per injected block."""
+    single_weights: tuple[float, ...] = (1.0,)
+    """Factors for the single blocks."""
+    negative_sees: NegativeSees = "nobody"
+    """What the negative pass of true CFG sees."""
+
+    def block_weights(self, double_blocks: int, single_blocks: int) -> tuple[float, ...]:
+        """Give one factor per cross attention, in injection order.
+
+        Args:
+            double_blocks: Number of double blocks that take the identity.
+            single_blocks: Number of single blocks that take it.
+
+        Raises:
+            PulidError: A list that is neither one factor nor one per block.
+        """
+        return (
+            *_spread(self.double_weights, double_blocks, "double_blocks"),
+            *_spread(self.single_weights, single_blocks, "single_blocks"),
+        )
+
+
+def parse_points(text: str) -> Points:
+    """Read `0:0.2, 0.5:1, 1:0.8` as (progress, factor) points.
+
+    Raises:
+        PulidError: No points, or one that cannot be read, is not finite or not in order.
+    """
+    try:
+        pairs = [piece.split(":") for piece in text.split(",") if piece.strip()]
+        points = tuple((float(progress), float(factor)) for progress, factor in pairs)
+    except ValueError:
+        points = ()
+    places = [progress for progress, _ in points]
+    is_in_order = places == sorted(set(places)) and all(0 <= place <= 1 for place in places)
+    if not points or not is_in_order or not all(math.isfinite(factor) for _, factor in points):
+        raise PulidError(
+            f"The weight schedule needs points like `0:0.2, 0.5:1, 1:0.8`, but got {text!r}. "
+            "Write progress:factor pairs, with progress rising from 0 (start_at) to 1 (end_at)."
+        )
+    return points
+
+
+def parse_factors(text: str, name: str) -> tuple[float, ...]:
+    """Read `1` or `1, 0.5, ...` as factors.
+
+    Raises:
+        PulidError: No number, or one that cannot be read or is not finite.
+    """
+    try:
+        factors = tuple(float(piece) for piece in text.split(",") if piece.strip())
+    except ValueError:
+        factors = ()
+    if not factors or not all(math.isfinite(factor) for factor in factors):
+        raise PulidError(
+            f"{name} needs one number, or one per block, separated by commas, but got {text!r}. "
+            "Write 1 to leave these blocks as they are."
+        )
+    return factors
+
+
+def _spread(factors: tuple[float, ...], count: int, name: str) -> tuple[float, ...]:
+    if len(factors) == 1:
+        return factors * count
+    if len(factors) != count:
+        raise PulidError(
+            f"{name} needs one number, or one for each of the {count} blocks that take the "
+            f"identity, but got {len(factors)} numbers. Add or remove some."
+        )
+    return factors

@@ -1,0 +1,1 @@
+"""Looking for the best settings: combinations to try, and the sheet that compares the pictures."""
