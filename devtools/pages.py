@@ -1,7 +1,7 @@
 """The generated parts of the nodes' help pages and of README.md.
 
 ComfyUI shows `web/docs/<node id>.md` as a node's help. Inputs and outputs come from /object_info, the
-errors from README.md's troubleshooting tables, models from the catalogue; prose is written by hand
+errors from docs/troubleshooting.md, models from the catalogue; prose is written by hand
 around them. A node without a page gets a first one. Started by `python dev.py pages`, which prepares what the arguments name.
 """
 
@@ -20,6 +20,7 @@ from pulid_pack.pulid_core.model_files.catalogue import models_table  # noqa: E4
 
 PAGES = Path("web") / "docs"
 README = Path("README.md")
+TROUBLESHOOTING = Path("docs/troubleshooting.md")
 GENERATED = re.compile(
     r"<!-- (models|inputs|outputs|errors)((?: \w+)?) -->\n.*?<!-- /\1\2 -->", re.DOTALL
 )
@@ -92,7 +93,7 @@ def generate(object_info: dict[str, NodeInfo], root: Path = ROOT) -> dict[Path, 
         if info["python_module"] == f"custom_nodes.{PACK_NAME}"
     }
     readme = (root / README).read_text(encoding="utf-8")
-    troubles = troubleshooting(readme)
+    troubles = troubleshooting((root / TROUBLESHOOTING).read_text(encoding="utf-8"))
     files = {README: fill(readme, nodes, troubles)}
     for name, info in nodes.items():
         page = root / PAGES / f"{name}.md"
@@ -177,21 +178,21 @@ def bullets(entries: Iterable[str]) -> str:
     return "\n".join(f"* {entry}" for entry in entries) or "None of its own."
 
 
-def troubleshooting(readme: str) -> list[Trouble]:
-    """Read the tables of README.md's section Troubleshooting."""
-    section = readme.split("\n## Troubleshooting\n", 1)[1].split("\n## ", 1)[0]
+def troubleshooting(page: str) -> list[Trouble]:
+    """Read the tables of docs/troubleshooting.md."""
     return [
         Trouble(tuple(messages), remedy.strip(), frozenset(re.findall(r"\w+", nodes)))
-        for texts, remedy, nodes in ROW.findall(section)
+        for texts, remedy, nodes in ROW.findall(page)
         if (messages := re.findall(r"`([^`]+)`", texts))
     ]
 
 
-def assert_readme_helps(run: Run) -> None:
-    """README.md has a row for what ended a run, and it names the node."""
+def assert_page_helps(run: Run) -> None:
+    """docs/troubleshooting.md has a row for what ended a run, and it names the node."""
     refused = {entry["class_type"] for entry in run.node_errors.values()}
     told = "".join([run.error.message, *map(str, run.node_errors.values())])
-    rows = [row for row in troubleshooting((ROOT / README).read_text("utf-8")) if row.fits(told)]
+    page = (ROOT / TROUBLESHOOTING).read_text("utf-8")
+    rows = [row for row in troubleshooting(page) if row.fits(told)]
     assert any((refused or {run.error.node_type}) <= row.nodes for row in rows), (told, rows)
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from pulid_pack.devtools.comfyui import ROOT, ComfyServer
-from pulid_pack.devtools.pages import assert_readme_helps
+from pulid_pack.devtools.pages import assert_page_helps
 from pulid_pack.pulid_core.model_files.catalogue import FACE_PARSING, FACE_RECOGNISER
 from pulid_pack.tests.real_comfyui.portrait_graph import portrait
 from safetensors.torch import load_file, save_file
@@ -109,7 +109,7 @@ def test_one_clear_error_and_the_next_prompt_runs(bad_server, changes, texts):
     for text in texts:
         assert text in told
     assert told.count("Traceback") == 0
-    assert_readme_helps(run)
+    assert_page_helps(run)
     good = bad_server.run(portrait(sampler={"seed": time.time_ns()}))
     assert good.error is None
     assert "sampler" in good.executed_nodes

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from pulid_pack.devtools.comfyui import ComfyServer, Run
-from pulid_pack.devtools.pages import assert_readme_helps
+from pulid_pack.devtools.pages import assert_page_helps
 from pulid_pack.tests.real_comfyui.portrait_graph import Prompt, portrait
 from safetensors.torch import load_file, save_file
 
@@ -136,7 +136,7 @@ def test_one_clear_error_each(server, changes, texts):
     for text in texts:
         assert text in run.error.message
     assert run.error.node_type == "PulidEncodeIdentity"
-    assert_readme_helps(run)
+    assert_page_helps(run)
 
 
 def test_a_saved_name_is_numbered_and_stays_in_its_folder(server):
@@ -159,7 +159,7 @@ def test_a_saved_name_is_numbered_and_stays_in_its_folder(server):
     ):
         run = server.run(only({"encode": ENCODE, "keep": save_node(name, **settings)}))
         assert text in run.error.message
-        assert_readme_helps(run)
+        assert_page_helps(run)
     assert sorted(server.base_dir.rglob("ann*")) == written
 
 
@@ -231,7 +231,7 @@ def test_a_file_for_another_pulid_is_refused(elsewhere):
     run = elsewhere.run(from_file(RESTART_FILE, pulid_file="pulid_flux_v0.9.0.safetensors"))
     for text in ("for pulid_flux_v0.9.0.safetensors", "it is for pulid_flux_v0.9.1"):
         assert text in run.error.message
-    assert_readme_helps(run)
+    assert_page_helps(run)
 
 
 def test_a_photo_where_nothing_can_look_at_it_is_refused(elsewhere):
@@ -239,10 +239,10 @@ def test_a_photo_where_nothing_can_look_at_it_is_refused(elsewhere):
     graph["apply"]["inputs"]["reference"] = ["photo", 0]
     run = elsewhere.run(graph)
     assert "face_model, but that is set to none" in run.error.message
-    assert_readme_helps(run)
+    assert_page_helps(run)
 
 
 def test_a_file_that_is_not_there_is_told(elsewhere):
     run = elsewhere.run(from_file("nobody.safetensors"))
     assert "This identity is not there" in run.error.message + str(run.node_errors)
-    assert_readme_helps(run)
+    assert_page_helps(run)

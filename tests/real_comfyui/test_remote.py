@@ -14,7 +14,7 @@ import requests
 from PIL import Image
 from pulid_pack.devtools import portrait_workflow
 from pulid_pack.devtools.comfyui import ROOT, ComfyServer, Run, inputs_of
-from pulid_pack.devtools.pages import assert_readme_helps
+from pulid_pack.devtools.pages import assert_page_helps
 from pulid_pack.devtools.wavespeed_standin import COMFY_PACK, SIGNATURE, Standin
 from pulid_pack.devtools.workflow_conversion import to_prompt
 from pulid_pack.tests.real_comfyui.portrait_graph import NODES, Prompt, portrait
@@ -317,7 +317,7 @@ def test_too_expensive(remote_server, service):
     before = service.requests["upload"], service.paid
     run = remote_server.run(graph(seed=50, num_images=5, max_cost_usd=0.09))
     assert "about $0.10 for 5 image(s), above max_cost_usd=$0.09" in run.error.message
-    assert_readme_helps(run)
+    assert_page_helps(run)
     assert (service.requests["upload"], service.paid) == before
 
 
@@ -327,7 +327,7 @@ def test_error_names_the_prediction(remote_server, service):
     run = remote_server.run(graph(seed=60))
     failed = list(service.jobs)[-1]
     assert run.error.node_id == "remote"
-    assert_readme_helps(run)
+    assert_page_helps(run)
     for part in ("worker lost", failed, "refunded"):
         assert part in run.error.message
 

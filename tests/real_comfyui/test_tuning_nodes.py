@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from pulid_pack.devtools import example_photos
 from pulid_pack.devtools.comfyui import inputs_of
-from pulid_pack.devtools.pages import assert_readme_helps
+from pulid_pack.devtools.pages import assert_page_helps
 from pulid_pack.pulid_core.sheet.contact_sheet import BEST_RGB
 from pulid_pack.pulid_core.sheet.tuning import START_RANGE, WEIGHT_RANGE
 from pulid_pack.tests.real_comfyui.portrait_graph import NODES, Prompt
@@ -144,8 +144,8 @@ def test_one_clear_error_each(server):
     run = server.run(graph(grid, captions=["grid", 2]))
     assert "weights should be numbers from -1 to 5" in run.error.message
     assert run.error.node_type == "PulidTuningGrid"
-    assert_readme_helps(run)
+    assert_page_helps(run)
     run = server.run(graph({"grid": GRID}, captions=["grid", 2]))
     assert "6 captions and 1 pictures" in run.error.message
     assert run.error.node_type == "PulidContactSheet"
-    assert_readme_helps(run)
+    assert_page_helps(run)

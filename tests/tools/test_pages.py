@@ -8,6 +8,7 @@ from pulid_pack.devtools.pages import (
     GENERATED,
     PAGES,
     README,
+    TROUBLESHOOTING,
     Trouble,
     allowed,
     errors_list,
@@ -69,11 +70,12 @@ def test_the_pages_are_in_the_published_pack():
 
 @pytest.fixture
 def pack(tmp_path):
-    """A pack of a README alone."""
-    (tmp_path / README).write_text(
-        "# Pack\n<!-- inputs Known -->\nold\n<!-- /inputs Known -->\n\n## Troubleshooting\n\n"
+    """A pack of a README and the errors alone."""
+    (tmp_path / README).write_text("# Pack\n<!-- inputs Known -->\nold\n<!-- /inputs Known -->\n")
+    (tmp_path / TROUBLESHOOTING).parent.mkdir()
+    (tmp_path / TROUBLESHOOTING).write_text(
         "| message | what to do | nodes |\n| --- | --- | --- |\n"
-        "| `It … broke`<br>`Gone` | Mend it. | Known, Other |\n\n## End\n"
+        "| `It … broke`<br>`Gone` | Mend it. | Known, Other |\n"
     )
     return tmp_path
 

@@ -1,11 +1,11 @@
-"""README.md's troubleshooting tables against the source: every error text, and no other."""
+"""docs/troubleshooting.md against the source: every error text, and no other."""
 
 import pytest
 from pulid_pack.devtools.comfyui import ROOT
 from pulid_pack.devtools.error_texts import error_texts
-from pulid_pack.devtools.pages import PAGES, Trouble, troubleshooting
+from pulid_pack.devtools.pages import PAGES, TROUBLESHOOTING, Trouble, troubleshooting
 
-TROUBLES = troubleshooting((ROOT / "README.md").read_text(encoding="utf-8"))
+TROUBLES = troubleshooting((ROOT / TROUBLESHOOTING).read_text(encoding="utf-8"))
 MESSAGES = [message for trouble in TROUBLES for message in trouble.messages]
 TEXTS = error_texts([ROOT / "nodes", ROOT / "pulid_core"])
 
