@@ -567,6 +567,9 @@ FILES: dict[str, Callable[[Path], object]] = {
     "insightface/models/antelopev2/glintr100.onnx": lambda path: onnx.save(recogniser(), path),
 }
 
+STAMP, WHOLE = "tiny-stage-version", "tiny-stage-whole"
+"""Which version of this module a stage is of, written first; and that all of it is there, last."""
+
 
 def make_stage(models_dir: Path, progress: Callable[[str], object] | None = None) -> Path:
     """Write every checkpoint that is not there yet into a ComfyUI models folder.
@@ -588,18 +591,22 @@ def make_stage(models_dir: Path, progress: Callable[[str], object] | None = None
         unfinished = path.with_name(f"unfinished-{path.name}")
         write(unfinished)
         unfinished.replace(path)
+    (models_dir / WHOLE).write_text(version())
     return models_dir
 
 
+def version() -> str:
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+
+
 def remove_outdated(models_dir: Path) -> None:
-    version = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    stamp = models_dir / "tiny-stage-version"
-    if stamp.exists() and stamp.read_text() == version:
+    stamp = models_dir / STAMP
+    if stamp.exists() and stamp.read_text() == version():
         return
     for name in FILES:
         (models_dir / name).unlink(missing_ok=True)
     models_dir.mkdir(parents=True, exist_ok=True)
-    stamp.write_text(version)
+    stamp.write_text(version())
 
 
 def demo_photo(path: Path) -> Path:

@@ -23,7 +23,7 @@ NONE = "none"
 IDENTITIES = "pulid_identities"
 """Folder below output, where identities are saved, and below models, where others' are put."""
 PACK = Path(__file__).resolve().parent.parent
-"""This folder, with `dev.py` in it."""
+"""This folder, with `pulid.py` in it."""
 
 
 class ComfyFolders:
@@ -135,7 +135,7 @@ def find_face_model(name: str) -> Path:
 
 def fetch_command() -> str:
     """What a user types to download what is missing into the folders of this ComfyUI."""
-    command = [sys.executable, str(PACK / "dev.py"), "models", "missing"]
+    command = [sys.executable, str(PACK / "pulid.py"), "models", "missing"]
     comfyui, models = Path(str(folder_paths.__file__)).parent, Path(folder_paths.models_dir)
     configs = list(map(Path, chain(*args.extra_model_paths_config or [])))
     if configs or comfyui != model_finder.comfyui_around(PACK) or models != comfyui / "models":

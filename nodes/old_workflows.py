@@ -5,7 +5,7 @@ missing nodes of an opened graph, and keeps links and widget values by the mappi
 merge: of the three old loaders only the first becomes the PulidLoader that is connected. The other
 two become PulidLoaders that lead nowhere, so that no missing node stays behind; without an output
 mapping, since the browser would cut `reference` off when the user deletes a loader that still held
-its old link. It cannot carry the provider over or tell what is lost: `python dev.py convert` does.
+its old link. It cannot carry the provider over or tell what is lost: `python pulid.py convert` does.
 
 On the server the same API (0.16.3 to 0.30.0) raises KeyError, which the client sees as HTTP 500, for
 prompts without `_meta`, for a mapped input that a prompt lacks, such as the optional mask, and, in

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 import pytest
-from pulid_pack import dev
-from pulid_pack.devtools import comfyui_source, portrait_workflow
+from pulid_pack.devtools import comfyui_source, commands, portrait_workflow, setup, steps
 from pulid_pack.pulid_core.wavespeed.credentials import KEY_VARIABLE
 from pulid_pack.tests.old_workflows import old_graphs
 
@@ -28,7 +27,7 @@ PACK = "pulid-for-flux"
 SHELLS = ("", "bash", "powershell")
 FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(
-    r"`((?:python dev\.py|pip install|git clone|hf auth|export|setx|python_embeded\\)[^`]*)`"
+    r"`((?:python (?:dev|pulid)\.py|pip install|git clone|hf auth|export|setx|python_embeded\\)[^`]*)`"
 )
 COMMENT = re.compile(r"\s+#\s.*")
 
@@ -42,7 +41,6 @@ NOT_RUN = {
     "python dev.py pictures": "a part of `dev.py test`: the browser tests, with their pictures kept",
     "hf auth login": "asks for an account's token",
     "pip install --force-reinstall --no-deps onnxruntime-gpu": "for a GPU, into this checkout's .venv",
-    "python dev.py convert": "the name of the command; it is run with its files",
 }
 """Commands that are not run here, and why."""
 STAND_INS = {
@@ -120,10 +118,10 @@ class Newcomer:
 @pytest.fixture(scope="module")
 def newcomer(tmp_path_factory, comfyui_dir, stage, demo_photo) -> Newcomer:
     """With the pack cloned into a ComfyUI, by the README's own command."""
-    same = ["git", "diff", "--quiet", "HEAD", "--", *dev.REQUIREMENTS]
+    same = ["git", "diff", "--quiet", "HEAD", "--", *setup.REQUIREMENTS]
     if subprocess.run(same, cwd=ROOT, check=False).returncode:
         pytest.fail(
-            f"Commit the changes to {', '.join(dev.REQUIREMENTS)} first: the clone holds the last "
+            f"Commit the changes to {', '.join(setup.REQUIREMENTS)} first: the clone holds the last "
             "commit's, and would install those into this checkout's .venv."
         )
     folder = tmp_path_factory.mktemp("newcomer")
@@ -167,7 +165,7 @@ def test_commands_run(script: Script, newcomer: Newcomer, tmp_path: Path):
     """From an empty folder where they clone, otherwise in the installed pack's folder."""
     folder = tmp_path if CLONE in script else newcomer.pack
     newcomer.run(tuple(map(with_stand_ins, script)), folder)
-    if "python dev.py convert OLD.json NEW.json" in script:
+    if "python pulid.py convert OLD.json NEW.json" in script:
         converted = (newcomer.folder / "new.json").read_text(encoding="utf-8")
         assert "PulidApplyFlux" in converted
 
@@ -186,16 +184,17 @@ def test_windows_commands_name_what_exists(command: str):
 @pytest.fixture
 def collected(monkeypatch, capfd, tmp_path) -> Callable[[], str]:
     """Makes `dev.py` list the tests that it would run; gives the list so far."""
-    monkeypatch.setattr(dev, "JUNIT", tmp_path / "report.xml")
+    monkeypatch.setattr(steps, "LOGS", tmp_path)
     monkeypatch.setenv("PYTEST_ADDOPTS", "--collect-only -q")
     return lambda: capfd.readouterr().out
 
 
 @pytest.mark.slow
 def test_fast_selects_what_needs_no_comfyui(collected):
-    assert not dev.run_pytest("pytest", ["tests"], True, []).failed
+    assert not any(step.failed for step in steps.run(commands.fast_jobs([])))
     names = collected()
     assert "::test_every_exception_is_a_command_of_the_readme[" in names
+    assert "::test_while_it_is_generated" in names
     assert "::test_commands_run[" not in names
     assert "real_comfyui/test_workflows.py" not in names
 
@@ -203,9 +202,8 @@ def test_fast_selects_what_needs_no_comfyui(collected):
 @pytest.mark.slow
 def test_pictures_selects_every_test_that_takes_one(collected, monkeypatch):
     for name in ("set_up", "make_stage"):
-        monkeypatch.setattr(dev, name, lambda: None)
-    monkeypatch.setattr(dev, "find_chromium", lambda: "not started")
-    assert dev.pictures(None) == 0
+        monkeypatch.setattr(commands, name, lambda: None)
+    assert commands.pictures(None) == 0
     names = collected()
     for name in ("test_picture", "test_template_browser_shows_every_workflow"):
         assert f"::{name}[{comfyui_source.NEWEST}" in names

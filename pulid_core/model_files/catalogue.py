@@ -1,6 +1,6 @@
 """Every model file the pack uses: where it belongs, where it comes from, what its licence allows.
 
-The standard library alone, so that `dev.py models` runs before anything is installed.
+The standard library alone, so that `pulid.py models` runs before anything is installed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`dev.py models`: tells which model files are there, and fetches those that are asked for.
+"""`pulid.py models`: tells which model files are there, and fetches those that are asked for.
 
 Files come from Hugging Face, or the mirror in HF_ENDPOINT, through huggingface_hub. What has come
 waits beside its place as `NAME.….partial`; it takes the place only when size and SHA-256 are right.

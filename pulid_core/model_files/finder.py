@@ -1,4 +1,4 @@
-"""Where model files lie: one set of rules for the nodes and for `dev.py models`."""
+"""Where model files lie: one set of rules for the nodes and for `pulid.py models`."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Knows the nodes of balazik/ComfyUI-PuLID-Flux, sipie800/ComfyUI-PuLID-Flux-Enhan
 lldacing/ComfyUI_PuLID_Flux_ll, which share their ids. Three loaders and one apply node become one
 PulidLoader and one PulidApplyFlux; what has no counterpart is told in plain sentences.
 
-Needs the standard library alone: `python dev.py convert` runs it without a virtual environment,
+Needs the standard library alone: `python pulid.py convert` runs it without a virtual environment,
 and the running pack uses it for prompts that still name the old nodes.
 """
 

@@ -128,15 +128,15 @@ def test_the_command_told_names_the_folders_of_this_comfyui(monkeypatch, tmp_pat
         monkeypatch.setattr(folder_paths, "models_dir", str(models_dir))
         monkeypatch.setattr(model_files, "PACK", pack)
         monkeypatch.setattr(args, "extra_model_paths_config", configs)
-        command = [sys.executable, pack / "dev.py", "models", "missing", *options]
+        command = [sys.executable, pack / "pulid.py", "models", "missing", *options]
         assert shlex.split(model_files.fetch_command()) == list(map(str, command))
 
 
 def test_the_command_told_suits_windows_shells():
-    line = model_files._for_windows(["C:\\py\\python.exe", "C:\\AI (new)\\dev.py", "models"])
-    assert line == 'C:\\py\\python.exe "C:\\AI (new)\\dev.py" models'
-    line = model_files._for_windows(["C:\\My AI\\python.exe", "dev.py"])
-    assert line == '"C:\\My AI\\python.exe" dev.py   (in PowerShell, with & in front)'
+    line = model_files._for_windows(["C:\\py\\python.exe", "C:\\AI (new)\\pulid.py", "models"])
+    assert line == 'C:\\py\\python.exe "C:\\AI (new)\\pulid.py" models'
+    line = model_files._for_windows(["C:\\My AI\\python.exe", "pulid.py"])
+    assert line == '"C:\\My AI\\python.exe" pulid.py   (in PowerShell, with & in front)'
 
 
 def test_the_command_searches_where_comfyui_does(monkeypatch, tmp_path):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pulid_pack import dev
+from pulid_pack.devtools.comfyui import ROOT
 from pulid_pack.pulid_core.model_files.catalogue import ALL_FILES, PULID, ModelFile
 from pulid_pack.tests.model_files.hub import Hub
 
@@ -62,7 +62,7 @@ Run = Callable[..., subprocess.CompletedProcess]
 
 @pytest.fixture
 def run(hub, comfyui, tmp_path) -> Run:
-    """Run `dev.py models` for that ComfyUI, without a terminal; the token must never be told."""
+    """Run `pulid.py models` for that ComfyUI, without a terminal; the token must never be told."""
 
     def command(*arguments: str, broken: str = "", **variables: str) -> subprocess.CompletedProcess:
         """With `broken`, Python that makes something fail before the command begins."""
@@ -70,7 +70,7 @@ def run(hub, comfyui, tmp_path) -> Run:
             sys.executable,
             "-c",
             broken + RUN_SCRIPT,
-            str(dev.ROOT / "dev.py"),
+            str(ROOT / "pulid.py"),
             "models",
             *arguments,
         ]

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 
-from pulid_pack import dev
+from pulid_pack.devtools.comfyui import ROOT
 from pulid_pack.pulid_core.model_files.catalogue import (
     ALL_FILES,
     FACE_FILES,
@@ -17,7 +17,7 @@ from pulid_pack.pulid_core.model_files.catalogue import (
 
 def test_every_url_of_the_workflows_is_in_the_catalogue():
     """And every file of the catalogue in a workflow, but InsightFace's, which come as a pack."""
-    workflows = [json.loads(path.read_bytes()) for path in (dev.ROOT / "workflows").glob("*.json")]
+    workflows = [json.loads(path.read_bytes()) for path in (ROOT / "workflows").glob("*.json")]
     entries = {
         (entry["name"], entry["url"], entry["directory"])
         for workflow in workflows
@@ -28,7 +28,7 @@ def test_every_url_of_the_workflows_is_in_the_catalogue():
 
 
 def test_the_tiny_stage_makes_every_file_where_it_belongs():
-    tree = ast.parse((dev.ROOT / "devtools/tiny_stage.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "devtools/tiny_stage.py").read_text(encoding="utf-8"))
     (files,) = (
         node.value
         for node in ast.walk(tree)
@@ -40,7 +40,7 @@ def test_the_tiny_stage_makes_every_file_where_it_belongs():
 
 
 def test_the_readme_holds_the_table():
-    readme = (dev.ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     table = readme.partition("<!-- models -->\n\n")[2].partition("\n\n<!-- /models -->")[0]
     assert table == models_table()
 
@@ -63,7 +63,7 @@ def test_every_file_is_told_whole():
 def test_the_catalogue_needs_nothing_installed(tmp_path):
     """Not even site-packages: the standard library alone."""
     (tmp_path / "models").mkdir()
-    command = [sys.executable, "-I", "-S", str(dev.ROOT / "dev.py"), "models"]
+    command = [sys.executable, "-I", "-S", str(ROOT / "pulid.py"), "models"]
     run = subprocess.run(
         [*command, "--comfyui", str(tmp_path)], capture_output=True, text=True, check=True
     )

@@ -1,4 +1,4 @@
-"""`dev.py models NAME`: what is asked, fetched, resumed, checked and refused."""
+"""`pulid.py models NAME`: what is asked, fetched, resumed, checked and refused."""
 
 import os
 import select
@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from pulid_pack import dev
+from pulid_pack.devtools.comfyui import ROOT
 from pulid_pack.pulid_core.model_files.catalogue import FACE_FILES, FLUX_FILES, PULID
 from pulid_pack.tests.model_files.conftest import LARGE, TOKEN, environment, hub_name
 
@@ -59,14 +59,14 @@ def wait_until(done):
 
 
 class Terminal:
-    """`dev.py models` on a terminal of its own."""
+    """`pulid.py models` on a terminal of its own."""
 
     def __init__(self, hub, comfyui, home, *arguments):
         fcntl, termios = map(pytest.importorskip, ("fcntl", "termios"))  # Windows has neither
         self.screen = ""
         self._side, other = os.openpty()
         fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 200, 0, 0))
-        command = [sys.executable, str(dev.ROOT / "dev.py"), "models", *arguments]
+        command = [sys.executable, str(ROOT / "pulid.py"), "models", *arguments]
         self.process = subprocess.Popen(
             [*command, "--comfyui", str(comfyui)],
             env=environment(hub, home),
@@ -278,7 +278,7 @@ def test_a_file_that_appeared_meanwhile_is_left_as_it_is(run, hub, comfyui):
 
 
 def test_without_huggingface_hub_one_sentence_says_what_to_install(comfyui):
-    command = [sys.executable, "-I", "-S", str(dev.ROOT / "dev.py"), "models", "missing"]
+    command = [sys.executable, "-I", "-S", str(ROOT / "pulid.py"), "models", "missing"]
     result = subprocess.run(
         [*command, "--comfyui", str(comfyui)], capture_output=True, text=True, check=False
     )

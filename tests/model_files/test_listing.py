@@ -1,12 +1,11 @@
-"""`dev.py models` without names: which files are there, and where."""
+"""`pulid.py models` without names: which files are there, and where."""
 
 import shutil
 import subprocess
 import sys
 from itertools import pairwise
 
-import pytest
-from pulid_pack import dev
+from pulid_pack.devtools.comfyui import ROOT
 from pulid_pack.pulid_core.model_files.catalogue import (
     ALL_FILES,
     FACE_FILES,
@@ -105,7 +104,7 @@ def test_a_broken_extra_model_paths_is_told(run, comfyui):
 
 def test_without_pyyaml_one_line_says_so(comfyui):
     (comfyui / "extra_model_paths.yaml").write_text("a:\n  vae: elsewhere\n", encoding="utf-8")
-    command = [sys.executable, "-I", "-S", str(dev.ROOT / "dev.py"), "models"]
+    command = [sys.executable, "-I", "-S", str(ROOT / "pulid.py"), "models"]
     result = subprocess.run(
         [*command, "--comfyui", str(comfyui)], capture_output=True, text=True, check=True
     )
@@ -113,31 +112,22 @@ def test_without_pyyaml_one_line_says_so(comfyui):
     assert "PuLID lacks" in result.stdout
 
 
-@pytest.mark.parametrize("has_tests", [True, False])
-def test_the_pack_in_custom_nodes_knows_its_comfyui(comfyui, has_tests):
-    """As the registry installs it, without tests; the other commands then say what they need."""
+def test_the_pack_in_custom_nodes_knows_its_comfyui(comfyui):
+    """As the registry installs it, without the developers' files."""
     pack = comfyui / "custom_nodes" / "pulid-for-flux"
-    shutil.copytree(dev.ROOT / "pulid_core", pack / "pulid_core")
-    shutil.copy(dev.ROOT / "dev.py", pack)
-    if has_tests:
-        shutil.copytree(dev.ROOT / "devtools", pack / "devtools")
+    shutil.copytree(ROOT / "pulid_core", pack / "pulid_core")
+    shutil.copy(ROOT / "pulid.py", pack)
     parser = touch(comfyui / "models/facexlib/parsing_bisenet.pth")
-    command = [sys.executable, "-I", "-S", str(pack / "dev.py")]
+    command = [sys.executable, "-I", "-S", str(pack / "pulid.py")]
     listed = subprocess.run([*command, "models"], capture_output=True, text=True, check=True)
     assert found(listed.stdout) == {"parsing_bisenet.pth": str(parser)}
-    if not has_tests:
-        for name in ("demo", "test", "bench"):
-            refused = subprocess.run([*command, name], capture_output=True, text=True, check=False)
-            assert refused.returncode == 1
-            assert "need the repository itself: git clone https://" in refused.stdout
-        assert not (pack / ".venv").exists()
 
 
 def test_elsewhere_comfyui_has_to_be_named(tmp_path):
     pack = tmp_path / "pack"
-    shutil.copytree(dev.ROOT / "pulid_core", pack / "pulid_core")
-    shutil.copy(dev.ROOT / "dev.py", pack)
-    command = [sys.executable, "-I", "-S", str(pack / "dev.py"), "models"]
+    shutil.copytree(ROOT / "pulid_core", pack / "pulid_core")
+    shutil.copy(ROOT / "pulid.py", pack)
+    command = [sys.executable, "-I", "-S", str(pack / "pulid.py"), "models"]
     for arguments, told in (
         ([], "name ComfyUI's folder"),
         (["--comfyui", "absent"], "should be a folder"),

@@ -1,0 +1,178 @@
+"""What users type in the pack's folder; sets nothing up and starts no program.
+
+    python pulid.py models                 which model files there are, and where; with names: fetch them
+    python pulid.py convert OLD.json NEW.json   put our nodes into an older pack's workflow
+    python pulid.py remote                 what was paid at WaveSpeed: list, collect, delete
+
+Runs with the Python that runs ComfyUI, also on its own standard library.
+"""
+
+import sys
+
+if sys.version_info < (3, 10):  # noqa: UP036 - whoever reads the sentence runs an older one
+    sys.exit("pulid.py needs Python 3.10 or newer, but this is %d.%d." % sys.version_info[:2])  # noqa: UP031
+
+import argparse
+import io
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+
+
+class UsageError(Exception):
+    """What was typed cannot be done; the text is for the person who typed it."""
+
+
+def models(options: argparse.Namespace) -> int:
+    """List the model files, or download those that are named."""
+    from pulid_core.errors import PulidError
+    from pulid_core.model_files import download
+
+    try:
+        folders = model_folders(options)
+        if not options.names:
+            say(download.listing(folders))
+            return 0
+        targets = download.chosen(options.names, folders)
+        if not targets:
+            say("Nothing to download: the files are there.")
+            return 0
+        say(download.plan(targets))
+        if not (options.yes or agreed()):
+            say("Nothing was downloaded.")
+            return 1
+        download.download(targets, say)
+    except PulidError as error:
+        raise UsageError(str(error)) from error
+    return 0
+
+
+def model_folders(options: argparse.Namespace):
+    """The folders that `models` searches, and where a file belongs that it fetches."""
+    from pulid_core.errors import MissingDependencyError
+    from pulid_core.model_files.finder import (
+        EXTRA_PATHS,
+        FoldersOnDisk,
+        comfyui_around,
+        extra_folders,
+    )
+
+    files = list(options.extra_model_paths_config)
+    if options.models:
+        models_folder = existing(options.models)
+    elif comfyui := options.comfyui or comfyui_around(ROOT):
+        models_folder = existing(comfyui) / "models"
+        files.insert(0, existing(comfyui) / EXTRA_PATHS)
+    else:
+        raise UsageError(
+            f"{ROOT} does not lie in ComfyUI/custom_nodes, so name ComfyUI's folder: "
+            "python pulid.py models --comfyui path/to/ComfyUI"
+        )
+    try:
+        extra = [entry for file in files for entry in extra_folders(file)]
+    except MissingDependencyError as error:
+        say(str(error))
+        extra = []
+    return FoldersOnDisk(models_folder, extra)
+
+
+def existing(folder: Path) -> Path:
+    """The absolute path of a folder that must be there."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder} should be a folder, but there is none.")
+    return folder.absolute()
+
+
+def agreed() -> bool:
+    """Ask whether to download."""
+    if not sys.stdin.isatty():
+        say("No terminal to ask on: with --yes the download starts without asking.")
+        return False
+    try:
+        return input("Download these? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        say("")
+        return False
+
+
+def convert(options: argparse.Namespace) -> int:
+    """Put our nodes into a workflow made with an older PuLID-FLUX pack."""
+    from pulid_core.old_workflows import OldWorkflowError
+    from pulid_core.old_workflows import convert as convert_workflow
+
+    try:
+        workflow = json.loads(options.old.read_text(encoding="utf-8-sig"))
+        is_same = options.new.exists() and options.new.samefile(options.old)
+        conversion = convert_workflow(workflow)
+        text = json.dumps(conversion.workflow, indent=2, ensure_ascii=False).encode()
+    except (OSError, ValueError, OldWorkflowError) as error:
+        raise UsageError(f"{options.old} cannot be converted: {error}") from error
+    if is_same:
+        raise UsageError("The new workflow would overwrite the old one. Choose another name.")
+    try:
+        options.new.write_bytes(text + b"\n")
+    except OSError as error:
+        raise UsageError(
+            f"{options.new} cannot be written: {error}. Choose another name, in a folder that exists."
+        ) from error
+    if conversion.replaced:
+        say(f"{options.new}: {conversion.replaced} of our nodes stand for the old ones.")
+    else:
+        say(f"{options.new}: the same; nothing in {options.old} could be replaced.")
+    for remark in conversion.remarks:
+        say(f"* {remark}")
+    return 0
+
+
+def say(text: str) -> None:
+    """Write a line at once, also into a pipe."""
+    print(text, flush=True)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    commands = argparse.ArgumentParser(description="PuLID for FLUX, outside ComfyUI.")
+    names = commands.add_subparsers(dest="command", required=True)
+    models_command = names.add_parser("models", help=models.__doc__)
+    models_command.add_argument(
+        "names", nargs="*", metavar="NAME", help="files to download; missing: all that PuLID lacks"
+    )
+    place = models_command.add_mutually_exclusive_group()
+    place.add_argument(
+        "--comfyui", type=Path, help="ComfyUI's folder; else the one around this pack"
+    )
+    place.add_argument("--models", type=Path, help="a models folder; no ComfyUI around it is read")
+    models_command.add_argument(
+        "--extra-model-paths-config",
+        type=Path,
+        action="append",
+        default=[],
+        help="a file like extra_model_paths.yaml, as ComfyUI was started with; more than one may be given",
+    )
+    models_command.add_argument("--yes", action="store_true", help="download without asking")
+    convert_command = names.add_parser("convert", help=convert.__doc__)
+    convert_command.add_argument("old", type=Path, help="saved, or exported for the API")
+    convert_command.add_argument("new", type=Path, help="the file to write")
+    return commands
+
+
+def main() -> int:
+    """Do what was typed, and return the exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a Windows code page lacks much
+    options = parser().parse_args()
+    # At the end: this folder's `nodes` must not stand before another module of that name.
+    sys.path.append(str(ROOT))
+    try:
+        return {"models": models, "convert": convert}[options.command](options)
+    except UsageError as error:
+        say(f"\n{error}")
+        return 1
+    except KeyboardInterrupt:
+        say("\nStopped. The next run goes on from here.")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
