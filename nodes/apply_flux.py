@@ -16,9 +16,7 @@ from ..pulid_core.injection.attention import CrossAttentionSizes
 from ..pulid_core.injection.blocks import BlockKey, plan_blocks
 from ..pulid_core.injection.options import InjectionOptions
 from .block_patch import Application, patch_model
-from .injection_options import OptionsSocket
-from .loader import PulidSocket
-from .sockets import IdentitySocket, require_pulid
+from .sockets import IdentitySocket, OptionsSocket, PulidSocket, require_pulid
 
 COMPUTE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 NUNCHAKU_WRAPPER = "ComfyFluxWrapper"  # nunchaku-tech/ComfyUI-nunchaku wrappers/flux.py

@@ -24,10 +24,9 @@ from ..pulid_core.face.similarity import (
 from ..pulid_core.identity.file import SUFFIX, load_identity, save_identity
 from ..pulid_core.identity.identity import Identity, blend_identities, provenance_text
 from ..pulid_core.images import Photo, bchw_to_bhwc, photo_to_bchw, photos_from_image
-from .loader import PulidSocket
 from .model_files import find_identity, identity_choices, identity_folder
 from .pulid_models import Pulid, step_callback
-from .sockets import IdentitySocket, require_identity, require_pulid
+from .sockets import IdentitySocket, PulidSocket, require_identity, require_pulid
 
 CATEGORY = "PuLID FLUX/identity"
 

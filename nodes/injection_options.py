@@ -12,8 +12,7 @@ from ..pulid_core.injection.options import (
     parse_factors,
     parse_points,
 )
-
-OptionsSocket = io.Custom("PULID_FLUX_OPTIONS")
+from .sockets import OptionsSocket
 
 POINTS = "points"
 

@@ -21,8 +21,7 @@ from .model_files import (
     find_file,
 )
 from .pulid_models import Pulid, PulidPaths
-
-PulidSocket = io.Custom("PULID")
+from .sockets import PulidSocket
 
 FILES = {"pulid_file": PULID, "eva_clip_file": EVA_CLIP, "face_parsing_file": FACE_PARSING}
 """Input -> the file it chooses; `face_model` chooses a folder."""

@@ -10,7 +10,9 @@ from ..pulid_core.errors import PulidError
 from ..pulid_core.identity.identity import Identity
 from .pulid_models import Pulid
 
+PulidSocket = io.Custom("PULID")
 IdentitySocket = io.Custom("PULID_IDENTITY")
+OptionsSocket = io.Custom("PULID_FLUX_OPTIONS")
 
 
 def require_pulid(value: Any, node: type[io.ComfyNode]) -> Pulid:
