@@ -47,8 +47,10 @@ def test_a_failure_is_told_with_what_was_printed(logs, capsys):
 
 
 def test_no_selected_test_is_a_failure_unless_one_was_asked_for(logs):
-    alone = steps.run_pytest("core", "tests/sheet", "-k", "nothing_is_called_so")
-    asked = steps.run_pytest("core", "tests/sheet", extra=["-k", "nothing_is_called_so"])
+    (logs / "test_one.py").write_text("def test_one(): pass")
+    other = ["-k", "nothing_is_called_so"]
+    alone = steps.run_pytest("core", logs, *other)
+    asked = steps.run_pytest("core", logs, extra=other)
     assert steps.run([alone])[0].failed
     assert not steps.run([asked])[0].failed
 
