@@ -9,6 +9,7 @@ from . import comfyui_source
 from .setup import (
     CACHE,
     ENDS,
+    GPU_FOLDER,
     PYTHON,
     ROOT,
     STAGE,
@@ -171,4 +172,8 @@ def bench(options: argparse.Namespace) -> int:
     """Measure against the peers, side by side; prints a table and writes .dev/benchmarks.json."""
     set_up()
     make_stage()
-    return in_venv("benchmarks", *options.names, "--comfyui", provide(), "--models", STAGE)
+    arguments = [*options.names, "--comfyui", provide(), "--models", STAGE]
+    arguments += ["--small"] * options.small
+    if options.pack:
+        arguments += ["--pack", GPU_FOLDER]
+    return in_venv("benchmarks", *arguments)

@@ -17,6 +17,8 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 CACHE = ROOT / ".dev"
 COMFYUI_CACHE = CACHE / "comfyui"
 STAGE = CACHE / "stage" / "models"
+GPU_FOLDER = CACHE / "gpu"
+"""What `bench gpu --pack` makes."""
 BOUNDS = CACHE / "bounds"
 ENDS = ("lowest", "newest")
 """Both ends of what requirements.txt allows; each is installed into a folder of its own."""

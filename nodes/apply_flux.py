@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import comfy.ldm.chroma.model
+import comfy.ldm.chroma_radiance.model
 import comfy.ldm.flux.model
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -15,10 +16,18 @@ from ..pulid_core.identity.identity import Identity
 from ..pulid_core.injection.attention import CrossAttentionSizes
 from ..pulid_core.injection.blocks import BlockKey, plan_blocks
 from ..pulid_core.injection.options import InjectionOptions
-from .block_patch import Application, patch_model
+from .block_patch import applications_on, patch_model
+from .forward_plan import Application
 from .sockets import IdentitySocket, OptionsSocket, PulidSocket, require_pulid
+from .values import require_values
 
 COMPUTE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+SUPPORTED = (
+    comfy.ldm.flux.model.Flux,
+    comfy.ldm.chroma.model.Chroma,
+    comfy.ldm.chroma_radiance.model.ChromaRadiance,
+)
+MASK_TOLERANCE = 0.01  # blurring and resizing may leave [0, 1] a little
 NUNCHAKU_WRAPPER = "ComfyFluxWrapper"  # nunchaku-tech/ComfyUI-nunchaku wrappers/flux.py
 
 
@@ -110,13 +119,14 @@ class PulidApplyFlux(io.ComfyNode):
     ) -> io.NodeOutput:
         """Clone, encode, patch."""
         pulid = require_pulid(pulid, cls)
+        require_values(cls, weight=weight, start_at=start_at, end_at=end_at)
         if start_at > end_at:
             raise PulidError(
                 f"PulidApplyFlux should start at {start_at} and end at {end_at}, which is before "
                 "it. Choose end_at above start_at."
             )
         plan = _plan(model, pulid.file.attention_sizes)
-        options = options or InjectionOptions()
+        options = _options(options)
         doubles = sum(kind == "double_block" for kind, _ in plan)
         factors = options.block_weights(doubles, len(plan) - doubles)
         if weight == 0:
@@ -124,11 +134,12 @@ class PulidApplyFlux(io.ComfyNode):
         identity = reference if isinstance(reference, Identity) else pulid.encode(reference)
         identity.require(pulid.file)
         dtype = _compute_dtype(model)
-        person = pulid.folds.get(identity.tokens, dtype)
+        room = len(applications_on(model)) + 2  # this person and nobody
+        person = pulid.folds.get(identity.tokens, dtype, room)
         person.on(model.load_device)  # the work belongs here, not into the first step
         negative = None if options.negative_sees == "nothing" else person
         if options.negative_sees == "nobody":
-            negative = pulid.folds.get(identity.uncond_tokens, dtype)
+            negative = pulid.folds.get(identity.uncond_tokens, dtype, room)
         application = Application(
             person=person,
             negative=negative,
@@ -142,20 +153,34 @@ class PulidApplyFlux(io.ComfyNode):
         return io.NodeOutput(patch_model(model, application, plan), ui=preview)
 
 
-def _mask(attn_mask: torch.Tensor | None) -> torch.Tensor | None:
+def _options(options: Any) -> InjectionOptions:
+    """What the options socket carries; PuLID's own way where it is not connected."""
+    if options is not None and not isinstance(options, InjectionOptions):
+        raise PulidError(
+            "PulidApplyFlux needs the output of PulidInjectionOptions as options, but got "
+            f"{type(options).__name__}. Connect that node, or nothing."
+        )
+    return options or InjectionOptions()
+
+
+def _mask(attn_mask: Any) -> torch.Tensor | None:
     """(H, W), (M, H, W) or (M, 1, H, W) -> (M, H, W); None stands for ones everywhere."""
     if attn_mask is None:
         return None
-    masks = attn_mask[None] if attn_mask.dim() == 2 else attn_mask
-    masks = masks.squeeze(1) if masks.dim() == 4 else masks
-    is_batch = masks.dim() == 3 and masks.numel() > 0
-    if not is_batch or not bool(masks.isfinite().all()):
-        found = "NaN or infinity" if is_batch else f"the shape {tuple(attn_mask.shape)}"
-        raise PulidError(
-            f"PulidApplyFlux needs at least one mask of finite numbers as attn_mask, but got {found}. "
-            "Connect the mask of a node that found something, or none."
-        )
-    return None if bool((masks == 1).all()) else masks
+    found = type(attn_mask).__name__
+    if isinstance(attn_mask, torch.Tensor):
+        masks = attn_mask[None] if attn_mask.dim() == 2 else attn_mask
+        masks = masks.squeeze(1) if masks.dim() == 4 else masks
+        found = f"the shape {tuple(attn_mask.shape)}"
+        if masks.dim() == 3 and masks.numel():
+            low, high = (float(value) for value in masks.aminmax())
+            if low >= -MASK_TOLERANCE and high <= 1 + MASK_TOLERANCE:  # False for NaN
+                return None if low == high == 1 else masks.clamp(0, 1)
+            found = f"values from {low:g} to {high:g}"
+    raise PulidError(
+        "PulidApplyFlux needs at least one mask of numbers from 0 to 1 as attn_mask, but got "
+        f"{found}. Connect the mask of a node that found something, or none."
+    )
 
 
 def _compute_dtype(model: ModelPatcher) -> torch.dtype:
@@ -166,14 +191,15 @@ def _compute_dtype(model: ModelPatcher) -> torch.dtype:
 
 def _plan(model: ModelPatcher, sizes: CrossAttentionSizes) -> dict[BlockKey, int]:
     diffusion_model = model.get_model_object("diffusion_model")
+    # Nodes that compile the whole model put torch's wrapper around it.
+    diffusion_model = getattr(diffusion_model, "_orig_mod", diffusion_model)
     kind = type(diffusion_model).__name__
     if kind == NUNCHAKU_WRAPPER:
         raise UnsupportedModelError(
             "PulidApplyFlux needs ComfyUI's own FLUX, but got a nunchaku model, whose compiled "
             "forward calls no block hooks. Use nunchaku's own PuLID nodes, or load FLUX another way."
         )
-    supported = (comfy.ldm.flux.model.Flux, comfy.ldm.chroma.model.Chroma)
-    if not isinstance(diffusion_model, supported):
+    if type(diffusion_model) not in SUPPORTED:  # a subclass may be anything
         raise UnsupportedModelError(
             f"PulidApplyFlux needs a FLUX.1 or Chroma model, but got {type(model.model).__name__} "
             f"({kind}). Connect a model loaded from a FLUX.1 checkpoint by a node that keeps "

@@ -8,105 +8,42 @@ transformer_options and ends with it:
     around_sampling    OUTER_SAMPLE      -> Sampling     folds what true CFG needs; says what was lost
     around_conditions  CALC_COND_BATCH   -> Conditions   which passes are negative, what they see
     around_forward     APPLY_MODEL       -> Forward      the shares of every identity
+
+Nodes that swap FLUX's forward, step caches above all, may drop transformer_options on the way to the
+blocks; for them the Forward is in a context variable, too, for as long as the pass runs.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.model_management
 import comfy.patcher_extension
+import comfy.samplers
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..pulid_core.errors import UnsupportedModelError
-from ..pulid_core.injection.blocks import (
-    BlockKey,
-    Points,
-    Share,
-    SigmaRange,
-    Window,
-    add_identities,
-    interpolate,
-    mask_to_tokens,
-    progress_at,
-)
-from .folds import IdentityFolds
+from ..pulid_core.injection.blocks import BlockKey, add_identities, progress_at
+from .forward_plan import KEY, NEGATIVE, Application, Conditions, Forward, Sampling, plan_forward
 
 LOGGER = logging.getLogger(__name__)
 
-KEY = "pulid_for_flux"
-"""Our entry among the model's wrappers and attachments, and in transformer_options."""
-
-NEGATIVE = 1  # ComfyUI's CFGGuider: conditions are [positive, negative]
+_RUNNING: ContextVar[Forward | None] = ContextVar(f"{KEY}_forward", default=None)
+"""The forward pass that this thread is in."""
 
 
-@dataclass(frozen=True, eq=False)
-class Application:
-    """What one PulidApplyFlux decided."""
-
-    person: IdentityFolds
-    negative: IdentityFolds | None
-    """Who acts on the negative pass of true CFG: nobody's tokens, the person, or no one at all."""
-    start_at: float
-    end_at: float
-    weights: tuple[float, ...]
-    """One per cross attention."""
-    schedule: Points
-    """Factors on the weights, over the progress from start_at to end_at."""
-    mask: Tensor | None
-    """(M, H, W) in [0, 1]; item i belongs to batch item i, the list is cycled."""
-
-    @cached_property
-    def order(self) -> str:
-        """A place among other applications that depends on content only, not on the graph."""
-        settings = (self.start_at, self.end_at, self.weights, self.schedule)
-        negative = self.negative and self.negative.digest
-        content = hashlib.blake2b(repr((self.person.digest, negative, settings)).encode())
-        if self.mask is not None:
-            content.update(self.mask.detach().cpu().float().contiguous().numpy().data)
-        return content.hexdigest()
-
-
-@dataclass(frozen=True, eq=False)
-class Sampling:
-    """One sampling run."""
-
-    guider: Any
-    expected: set[tuple[Application, BlockKey]] = field(default_factory=set)
-    """Where an identity should have acted in some forward pass."""
-    reached: set[tuple[Application, BlockKey]] = field(default_factory=set)
-    """Where it did."""
-
-
-@dataclass(frozen=True, eq=False)
-class Conditions:
-    """The conditions of one step."""
-
-    sampling: Sampling | None
-    negative: frozenset[int]
-    """Indices of the negative ones."""
-    windows: dict[tuple[int, Any], Window]
-    """(index, uuid) of the conditions with an area -> that area."""
-    latent_size: tuple[int, int]
-
-
-@dataclass(frozen=True, eq=False)
-class Forward:
-    """What every application does in one forward pass."""
-
-    image_token_count: int
-    """Tokens of the generated image; those of reference images follow them."""
-    shares: dict[Application, list[Share]]
-    sampling: Sampling | None
+LOST_FORWARD = (
+    "PulidApplyFlux decides once per forward pass, but another node replaced FLUX's forward and runs its "
+    "blocks outside of ComfyUI's model call. Remove that node, often a cache, from the model's way."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +64,7 @@ class Gate:
             comfy.model_management.load_models_gpu(negatives)
         result = executor(*args, **kwargs)
         _report_lost_blocks(sampling)
+        self._report_missed_steps(sampling)
         return result
 
     def around_conditions(
@@ -135,14 +73,14 @@ class Gate:
         """CALC_COND_BATCH: note what transformer_options does not tell a forward pass."""
         transformer_options = options.get("transformer_options", {})
         sampling = transformer_options.get(KEY)
-        sampling = sampling if isinstance(sampling, Sampling) else None
-        guided = sampling.guider.conds if sampling else {}
+        sampling = sampling if isinstance(sampling, Sampling) else Sampling(None)
+        guided = sampling.guider.conds if sampling.guider else {}
         present = [(i, cond) for i, cond in enumerate(conds) if cond]
         conditions = Conditions(
             sampling,
             frozenset(i for i, cond in present if _is_negative(i, cond, guided)),
             {(i, c["uuid"]): tuple(c["area"]) for i, cond in present for c in cond if "area" in c},
-            (x.shape[-2], x.shape[-1]),
+            x,
         )
         options = {**options, "transformer_options": {**transformer_options, KEY: conditions}}
         return executor(model, conds, x, timestep, options)
@@ -160,76 +98,29 @@ class Gate:
     ) -> Any:
         """APPLY_MODEL: run the model with a Forward in transformer_options."""
         options = dict(transformer_options or {})
-        options[KEY] = self._plan(executor.class_obj, x, options)
-        return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+        forward = plan_forward(self.applications, self.blocks, executor.class_obj, x, options)
+        options[KEY] = forward
+        token = _RUNNING.set(forward)
+        try:
+            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+        finally:
+            _RUNNING.reset(token)
 
-    def _plan(self, model: Any, x: Tensor, options: dict[str, Any]) -> Forward:
-        conditions = options.get(KEY)
-        if not isinstance(conditions, Conditions):  # called by something else than a guider
-            conditions = Conditions(None, frozenset({NEGATIVE}), {}, (x.shape[-2], x.shape[-1]))
-        sigma = float(options["sigmas"][0])  # the only value read back from the device
-        patch_size = model.diffusion_model.patch_size
-        shares = {}
-        for application in self.applications:
-            factor = _factor(application, sigma, model.model_sampling.percent_to_sigma)
-            if factor != 0:
-                shares[application] = _shares(
-                    application, factor, x, patch_size, options, conditions
-                )
-        if conditions.sampling is not None:
-            acting = [application for application, parts in shares.items() if parts]
-            conditions.sampling.expected.update((a, b) for a in acting for b in self.blocks)
-        rows, columns = (-(-size // patch_size) for size in x.shape[-2:])
-        return Forward(rows * columns, shares, conditions.sampling)
-
-
-def _factor(application: Application, sigma: float, percent_to_sigma: Any) -> float:
-    """Say how strongly an application acts at this noise level, as a factor on its weights."""
-    limits = (application.start_at, application.end_at, percent_to_sigma)
-    if sigma not in SigmaRange.from_percents(*limits):
-        return 0.0
-    if len(application.schedule) == 1:
-        return application.schedule[0][1]
-    return interpolate(application.schedule, progress_at(sigma, *limits))
-
-
-def _shares(
-    application: Application,
-    factor: float,
-    x: Tensor,
-    patch_size: int,
-    options: dict[str, Any],
-    conditions: Conditions,
-) -> list[Share]:
-    """Divide the rows of a forward pass: one share for each pass in it that sees someone."""
-    passes = options["cond_or_uncond"]
-    uuids = options.get("uuids") or [None] * len(passes)
-    weights = [weight * factor for weight in application.weights]
-    batch = len(x) // len(passes)
-    shares = []
-    for place, (index, uuid) in enumerate(zip(passes, uuids, strict=True)):
-        folds = application.negative if index in conditions.negative else application.person
-        if folds is None:
-            continue
-        mask = application.mask
-        if mask is not None:
-            window = conditions.windows.get((index, uuid))
-            mask = _token_mask(mask.to(x.device), x, window, patch_size, conditions.latent_size)
-            if len(mask) > 1:
-                mask = mask[torch.arange(batch) % len(mask)]
-        rows = slice(place * batch, (place + 1) * batch)
-        shares.append(Share(rows, folds.on(x.device).model, weights, mask))
-    return shares
-
-
-def _token_mask(
-    mask: Tensor, x: Tensor, window: Window | None, patch_size: int, latent_size: tuple[int, int]
-) -> Tensor:
-    height, width = x.shape[-2:]
-    if window is None:
-        return mask_to_tokens(mask, (height, width), None, patch_size)
-    window = (height, width, window[2], window[3])  # ComfyUI cuts areas at the border
-    return mask_to_tokens(mask, latent_size, window, patch_size)
+    def _report_missed_steps(self, sampling: Sampling) -> None:
+        """Say which identities no step of a sampling asked for."""
+        missed = [a for a in self.applications if a not in sampling.acted and not a.is_constant]
+        if not missed or not sampling.sigmas:
+            return
+        schedule = sampling.guider.model_patcher.get_model_object("model_sampling")
+        ran = [progress_at(s, 0.0, 1.0, schedule.percent_to_sigma) for s in sampling.sigmas]
+        LOGGER.warning(
+            "PulidApplyFlux should act from start_at to end_at (%s), but no step of this sampling does: "
+            "its steps lie between %.3f and %.3f of the noise schedule, since a denoise below 1 starts "
+            "late. This picture is without the person; move start_at or end_at.",
+            ", ".join(f"{a.start_at:g} to {a.end_at:g}" for a in missed),
+            min(ran),
+            max(ran),
+        )
 
 
 def _is_negative(index: int, cond: list[dict], guided: dict[str, list[dict]]) -> bool:
@@ -246,9 +137,14 @@ def _is_negative(index: int, cond: list[dict], guided: dict[str, list[dict]]) ->
 
 
 def _has_negative_pass(guider: Any) -> bool:
-    """Say whether the guider will run one; CFGGuider leaves it out at a cfg of 1."""
-    is_cfg_1 = math.isclose(getattr(guider, "cfg", 0.0), 1.0)
-    return not is_cfg_1 or guider.model_options.get("disable_cfg1_optimization", False)
+    """Say whether the guider will run one; CFGGuider leaves it out at a cfg of 1.
+
+    Guiders of other kinds count their cfg in ways of their own, so only CFGGuider's is believed.
+    """
+    if not any("negative" in name for name in guider.conds):
+        return False
+    is_left_out = type(guider) is comfy.samplers.CFGGuider and math.isclose(guider.cfg, 1.0)
+    return not is_left_out or guider.model_options.get("disable_cfg1_optimization", False)
 
 
 def _report_lost_blocks(sampling: Sampling) -> None:
@@ -285,19 +181,29 @@ class BlockPatch:
     @torch.compiler.disable()  # ComfyUI compiles without guards on transformer_options
     def _add(self, image: Tensor, args: dict[str, Any]) -> Tensor:
         options = args.get("transformer_options") or {}
-        forward = options.get(KEY)
+        forward, is_foreign = options.get(KEY), False
         if not isinstance(forward, Forward):
-            raise UnsupportedModelError(
-                "PulidApplyFlux decides once per forward pass, but another node replaced FLUX's "
-                "forward and dropped transformer_options. Remove that node, often a cache, from "
-                "the model's way."
-            )
-        if forward.sampling is not None:
-            forward.sampling.reached.update((a, self.block) for a in self.applications)
+            forward, is_foreign = _RUNNING.get(), True
+        if forward is None:
+            raise UnsupportedModelError(LOST_FORWARD)
+        forward.sampling.reached.update((a, self.block) for a in self.applications)
         shares = [share for a in self.applications for share in forward.shares.get(a, ())]
-        text_tokens = 0 if "txt" in args else options["img_slice"][0]
-        generated = slice(text_tokens, text_tokens + forward.image_token_count)
-        return add_identities(image, generated, shares, self.attention_index)
+        start = self._text_tokens(args, options, forward)
+        generated = slice(start, start + forward.image_token_count)
+        # ComfyUI adds ControlNets to the same tensor in place; other nodes may keep it.
+        in_place = self.previous is None and not is_foreign
+        return add_identities(image, generated, shares, self.attention_index, in_place)
+
+    def _text_tokens(self, args: dict[str, Any], options: dict[str, Any], forward: Forward) -> int:
+        """Say how many text tokens precede those of the image in the block's output."""
+        if "txt" in args:
+            forward.text_tokens[:] = [args["txt"].shape[1]]
+            return 0
+        if "img_slice" in options:
+            return options["img_slice"][0]
+        if not forward.text_tokens:
+            raise UnsupportedModelError(LOST_FORWARD)
+        return forward.text_tokens[0]
 
     def _run_previous(self, extra: dict[str, Any]) -> Any:
         return lambda args: self.previous(args, extra)
@@ -321,6 +227,12 @@ class BlockPatch:
         """Pass on the end of sampling."""
         if hasattr(self.previous, "cleanup"):
             self.previous.cleanup()
+
+
+def applications_on(model: ModelPatcher) -> tuple[Application, ...]:
+    """What earlier PulidApplyFlux nodes put on a model, in the order of the graph."""
+    gate = model.get_attachment(KEY)
+    return gate.applications if gate else ()
 
 
 def patch_model(
@@ -357,8 +269,7 @@ def patch_model(
 def _set_gate(
     patched: ModelPatcher, application: Application, blocks: tuple[BlockKey, ...]
 ) -> None:
-    earlier = patched.get_attachment(KEY)
-    gate = Gate((*(earlier.applications if earlier else ()), application), blocks)
+    gate = Gate((*applications_on(patched), application), blocks)
     patched.set_attachments(KEY, gate)
     wrappers = {
         WrappersMP.OUTER_SAMPLE: gate.around_sampling,

@@ -13,6 +13,7 @@ from ..pulid_core.injection.options import (
     parse_points,
 )
 from .sockets import OptionsSocket
+from .values import require_values
 
 POINTS = "points"
 
@@ -83,6 +84,14 @@ class PulidInjectionOptions(io.ComfyNode):
         negative_sees: NegativeSees,
     ) -> io.NodeOutput:
         """Read the lists."""
+        require_values(
+            cls,
+            schedule=schedule,
+            schedule_points=schedule_points,
+            double_blocks=double_blocks,
+            single_blocks=single_blocks,
+            negative_sees=negative_sees,
+        )
         points = parse_points(schedule_points) if schedule == POINTS else SCHEDULES[schedule]
         return io.NodeOutput(
             InjectionOptions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ ONNXRUNTIME_PROVIDERS = {
 importing ONNX Runtime would slow down ComfyUI's start."""
 
 
+@cache  # reading every installed package takes 40 ms, and ComfyUI asks several times per prompt
 def _provider_choices() -> list[str]:
     installed = {str(d.metadata["Name"]).lower() for d in metadata.distributions()}
     providers = [

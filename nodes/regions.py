@@ -6,6 +6,7 @@ import torch
 from comfy_api.latest import io
 
 from ..pulid_core.injection.regions import LAYOUTS, MASK_SIZE, Layout, region_masks
+from .values import require_values
 
 MAX_PEOPLE = 6
 
@@ -63,6 +64,7 @@ class PulidRegions(io.ComfyNode):
     @classmethod
     def execute(cls, people: int, layout: Layout, softness: float) -> io.NodeOutput:
         """Make the masks, and empty ones for the other outputs."""
+        require_values(cls, people=people, layout=layout, softness=softness)
         masks = region_masks(people, layout, softness)
-        empty = [torch.zeros(1, MASK_SIZE, MASK_SIZE)] * (MAX_PEOPLE - people)
+        empty = [torch.zeros(1, MASK_SIZE, MASK_SIZE)] * (MAX_PEOPLE - len(masks))
         return io.NodeOutput(*masks, *empty)

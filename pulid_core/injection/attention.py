@@ -2,13 +2,14 @@
 
 `IdentityCrossAttention` holds the weights of a checkpoint. What runs while sampling is one of the two
 modules below it: they know one identity, and everything constant is multiplied into their weights.
-`folding` makes them. Both take image tokens that are normalised without an affine part, so that
-several identities share one normalisation.
+`folding` makes them. Each first looks at the image tokens (`look`), then adds a product with the matrix
+of its `out` layer to them (`add_products`), so that all of several identities see the same tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 HEAD_DIM = 128  # PuLID pulid/encoders_transformer.py PerceiverAttentionCA(dim_head=128)
+NORM_EPS = 1e-5  # nn.LayerNorm's own
 
 
 @dataclass(frozen=True)
@@ -68,39 +70,119 @@ class IdentityCrossAttention(nn.Module):
         return keys.transpose(0, 1), values.transpose(0, 1)
 
 
+class Plain:
+    """Layers whose weights are where and what they are used with."""
+
+    class Linear(nn.Linear):
+        """A linear layer that lends its weights."""
+
+        @contextmanager
+        def lent(self, _: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
+            """Lend weight and bias for products with a tensor."""
+            yield self.weight, self.bias
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """Image tokens as the attentions look at them: normalised, or with what normalises them.
+
+    The first matrices of the attentions are centred (each row has a mean of 0), so a layer norm before
+    them comes down to a division by the deviation, which the small product can take as well.
+    """
+
+    tokens: Tensor
+    """(B, T, 3072)."""
+    scale: Tensor | None
+    """1 / deviation, (B, T, 1), still to be multiplied; None where the tokens are normalised."""
+
+    @classmethod
+    def of(cls, tokens: Tensor) -> Seen:
+        """Measure tokens in float32, where a copy of them costs more; normalise them in 16 bit.
+
+        In 16 bit products of tokens that are not normalised would overflow or lose digits, and on a GPU
+        one layer norm takes less time than the two sums.
+        """
+        width = tokens.shape[-1]
+        if tokens.dtype != torch.float32:
+            return cls(F.layer_norm(tokens, (width,), eps=NORM_EPS), None)
+        square = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True).square() / width
+        mean = tokens.mean(-1, keepdim=True)
+        return cls(tokens, torch.rsqrt((square - mean.square()).clamp_(min=0) + NORM_EPS))
+
+    def through(self, layers: Sequence[Any]) -> Tensor:
+        """LayerNorm, then layers with centred weights side by side, (B, T, sum of their outputs)."""
+        with ExitStack() as stack:
+            lent = [stack.enter_context(layer.lent(self.tokens)) for layer in layers]
+            weight, bias = (_side_by_side(tensors) for tensors in zip(*lent, strict=True))
+            if self.scale is None:
+                return F.linear(self.tokens, weight, bias)
+            return torch.addcmul(bias, F.linear(self.tokens, weight), self.scale)
+
+
 class FoldedAttention(nn.Module):
     """A cross attention for one identity: two matrices with a softmax per head between them."""
 
-    def __init__(self, sizes: CrossAttentionSizes, tokens: int, ops: Any = nn):
+    def __init__(self, sizes: CrossAttentionSizes, tokens: int, ops: Any = Plain):
         super().__init__()
-        self.heads = sizes.heads
         self.scores = ops.Linear(sizes.image_dim, sizes.heads * tokens)
-        self.values = ops.Linear(sizes.heads * tokens, sizes.image_dim, bias=False)
+        self.out = ops.Linear(sizes.heads * tokens, sizes.image_dim, bias=False)
+        self.tokens = tokens
 
-    def forward(self, image_tokens: Tensor) -> Tensor:
-        """Normalised image tokens (B, T, 3072) -> what the identity adds to them, same shape."""
-        scores = self.scores(image_tokens).unflatten(-1, (self.heads, -1))  # (B, T, heads, N)
-        attention = scores.softmax(-1, dtype=torch.float32).to(image_tokens.dtype)
-        return self.values(attention.flatten(2))
+    @staticmethod
+    def look(seen: Seen, people: Sequence[FoldedAttention]) -> Tensor:
+        """How much each image token looks at the tokens of people, (B, T, people * heads * N)."""
+        scores = seen.through([person.scores for person in people])
+        scores = scores.unflatten(-1, (-1, people[0].tokens))
+        return scores.softmax(-1).flatten(2)  # computed in float32 whatever the dtype
 
 
 class KeyValueAttention(nn.Module):
     """A cross attention for one identity with many tokens: projections, keys and values."""
 
-    def __init__(self, sizes: CrossAttentionSizes, tokens: int, ops: Any = nn):
+    def __init__(self, sizes: CrossAttentionSizes, tokens: int, ops: Any = Plain):
         super().__init__()
         self.heads = sizes.heads
         self.queries = ops.Linear(sizes.image_dim, sizes.inner_dim)
         self.identity = KeysAndValues(sizes.heads, tokens)
         self.out = ops.Linear(sizes.inner_dim, sizes.image_dim, bias=False)
 
-    def forward(self, image_tokens: Tensor) -> Tensor:
-        """Normalised image tokens (B, T, 3072) -> what the identity adds to them, same shape."""
-        queries = self.queries(image_tokens).unflatten(-1, (self.heads, HEAD_DIM)).transpose(1, 2)
+    @staticmethod
+    def look(seen: Seen, people: Sequence[KeyValueAttention]) -> Tensor:
+        """What each image token gathers of people, (B, T, people * heads * 128)."""
+        return torch.cat([person._gather(seen) for person in people], dim=-1)
+
+    def _gather(self, seen: Seen) -> Tensor:
+        queries = seen.through([self.queries]).unflatten(-1, (self.heads, HEAD_DIM)).transpose(1, 2)
         keys, values = self.identity(queries)
         # The scale is part of the keys.
         out = F.scaled_dot_product_attention(queries, keys, values, scale=1.0)
-        return self.out(out.transpose(1, 2).flatten(2))
+        return out.transpose(1, 2).flatten(2)
+
+
+def add_products(
+    tokens: Tensor, looks: Tensor, layers: Sequence[Any], weights: Sequence[float]
+) -> None:
+    """tokens += sum of weight * layer(its part of looks), in one pass over the tokens.
+
+    Args:
+        tokens: (B, T, D), changed in place.
+        looks: (B, T, inputs of all layers side by side).
+        layers: Without bias.
+        weights: One per layer.
+    """
+    with ExitStack() as stack:
+        matrices = [stack.enter_context(layer.lent(tokens))[0] for layer in layers]
+        alpha = weights[0]
+        if any(weight != alpha for weight in weights):
+            matrices = [m * weight for m, weight in zip(matrices, weights, strict=True)]
+            alpha = 1.0
+        matrix = _side_by_side(matrices, dim=1).t()
+        for row, look in zip(tokens, looks, strict=True):
+            row.addmm_(look, matrix, alpha=alpha)
+
+
+def _side_by_side(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(tuple(tensors), dim)
 
 
 class KeysAndValues(nn.Module):

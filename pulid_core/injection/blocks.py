@@ -5,19 +5,22 @@ from __future__ import annotations
 import itertools
 import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import UnsupportedModelError
-from .attention import CrossAttentionSizes
+from .attention import CrossAttentionSizes, FoldedAttention, Seen, add_products
 
 DOUBLE_BLOCK_INTERVAL = 2  # PuLID flux/model.py Flux.__init__, commit 1aa2fc7
 SINGLE_BLOCK_INTERVAL = 4
 
 PERCENT_TOLERANCE = 1e-5
+MAX_TILE_CORNERS = 64  # places that are looked at; noise hardly ever has two
 
 BlockKey = tuple[str, int]
 """("double_block" or "single_block", index): ComfyUI's name for a FLUX block."""
@@ -149,11 +152,54 @@ def mask_to_tokens(
         latents = F.interpolate(latents, latent_size, mode="bilinear", antialias=True)
     if window is not None:
         height, width, top, left = window
-        latents = latents[..., top : top + height, left : left + width]
+        # Around the border: some tiles are cut from a picture that was rolled.
+        latents = latents.roll((-top, -left), (-2, -1))[..., :height, :width]
     height, width = latents.shape[-2:]
     padding = (0, -width % patch_size, 0, -height % patch_size)
     tokens = F.avg_pool2d(F.pad(latents, padding, mode="replicate"), patch_size)
     return tokens.flatten(2).transpose(1, 2)  # (M, tokens, 1)
+
+
+def find_tile(tile: Tensor, latent: Tensor) -> Window | None:
+    """Find where a tile was cut from a latent image, also around its border, by their equal values.
+
+    Args:
+        tile: (C, h, w).
+        latent: (C, H, W), of the same device.
+
+    Returns:
+        Its window; None if it is not a part of the image, or if it is in more than one place.
+    """
+    height, width = tile.shape[-2:]
+    if height > latent.shape[-2] or width > latent.shape[-1]:
+        return None
+    corners = (latent == tile[:, :1, :1]).all(0).nonzero().tolist()
+    found = [
+        (height, width, top, left)
+        for top, left in corners[:MAX_TILE_CORNERS]
+        if torch.equal(latent.roll((-top, -left), (-2, -1))[:, :height, :width], tile)
+    ]
+    return found[0] if len(found) == 1 and len(corners) <= MAX_TILE_CORNERS else None
+
+
+@dataclass(frozen=True, eq=False)
+class TokenMask:
+    """Where among the image tokens one identity acts, and how strongly."""
+
+    places: Tensor | None
+    """(K,) indices of the tokens; None for all of them."""
+    weights: Tensor
+    """(K, 1), above 0 unless `places` is None."""
+
+    @classmethod
+    def of(cls, weights: Tensor, device: torch.device, dtype: torch.dtype) -> TokenMask | None:
+        """Prepare one mask (tokens, 1) for a device; None where it is 0 everywhere."""
+        places = weights[:, 0].nonzero()[:, 0]
+        if len(places) == 0:
+            return None
+        if len(places) == len(weights):
+            return cls(None, weights.to(device, dtype))
+        return cls(places.to(device), weights[places].to(device, dtype))
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,15 +207,20 @@ class Share:
     """What one identity adds to some rows of one forward pass."""
 
     rows: slice
-    attentions: Sequence[nn.Module]
+    attentions: Sequence[Any]
+    """FoldedAttention or KeyValueAttention, in injection order."""
     weights: Sequence[float]
     """One per attention; 1 is the strength PuLID was trained with."""
-    mask: Tensor | None
-    """(1 or rows, tokens, 1), or None for everywhere."""
+    mask: TokenMask | None
+    """None for everywhere."""
 
 
 def add_identities(
-    image: Tensor, generated: slice, shares: Sequence[Share], attention_index: int
+    image: Tensor,
+    generated: slice,
+    shares: Sequence[Share],
+    attention_index: int,
+    in_place: bool = False,
 ) -> Tensor:
     """Add identities to the output of one block. All of them look at the same image tokens.
 
@@ -178,22 +229,52 @@ def add_identities(
         generated: Where the generated image lies among them; nothing else changes.
         shares: Who acts on which rows; where several act, their contributions are summed.
         attention_index: Which of their attentions belongs to the block.
+        in_place: Whether `image` may be changed; else another node may hold it, too.
 
     Returns:
-        New tensor (B, T, D), or `image` itself if nothing acts here.
+        Tensor (B, T, D): `image` itself if it was changed in place, or nothing acts here.
     """
     shares = [share for share in shares if share.weights[attention_index] != 0]
     if not shares:
         return image
     tokens = image[:, generated]
-    normalised = F.layer_norm(tokens, tokens.shape[-1:])
-    out = image.clone()  # the block's own output may be another node's too
-    for share in shares:
-        delta = share.attentions[attention_index](normalised[share.rows])
-        if share.mask is not None:
-            delta = delta * share.mask.to(delta)
-        out[share.rows, generated].add_(delta, alpha=share.weights[attention_index])
+    groups = list(_side_by_side(shares, attention_index))
+    looks = [_look(tokens, group, attention_index) for group in groups]
+    out = image if in_place and not image.requires_grad else image.clone()
+    for group, look in zip(groups, looks, strict=True):
+        target = out[group[0].rows, generated]
+        layers = [share.attentions[attention_index].out for share in group]
+        weights = [share.weights[attention_index] for share in group]
+        places = group[0].mask and group[0].mask.places
+        if places is None:
+            add_products(target, look, layers, weights)
+        else:
+            part = target[:, places]
+            add_products(part, look, layers, weights)
+            target[:, places] = part
     return out
+
+
+def _side_by_side(shares: Sequence[Share], attention_index: int) -> Iterator[list[Share]]:
+    """Put shares together whose attentions can run as one: the same rows, no mask, the same form."""
+    groups: dict[Any, list[Share]] = {}
+    for share in shares:
+        attention = share.attentions[attention_index]
+        if share.mask is None and isinstance(attention, FoldedAttention):
+            key = (share.rows.start, share.rows.stop, attention.tokens)
+        else:
+            key = share
+        groups.setdefault(key, []).append(share)
+    yield from groups.values()
+
+
+def _look(tokens: Tensor, group: list[Share], attention_index: int) -> Tensor:
+    mask, attentions = group[0].mask, [share.attentions[attention_index] for share in group]
+    tokens = tokens[group[0].rows]
+    if mask is not None and mask.places is not None:
+        tokens = tokens[:, mask.places]
+    look = attentions[0].look(Seen.of(tokens), attentions)
+    return look if mask is None else look * mask.weights.to(look)
 
 
 def _float32(value: float) -> float:

@@ -3,8 +3,9 @@
     scores = LN(image) @ (K_h W_q,h)^T / sqrt(128)    one matrix of heads * N rows
     out    = softmax_per_head(scores) @ (V_h W_out,h)  another one
 
-The affine part of norm2 goes into the first matrix and its bias. Algebraically exact; computed in
-float32 and cast. With 16 heads, 32 tokens and width 3072 the two hold 3.1 million numbers, where the
+The affine part of norm2 goes into the first matrix and its bias, and so does the norm's subtraction of
+the mean: (x - mean(x)) @ w = x @ (w - mean(w)). Algebraically exact; computed in float32
+and cast. With 16 heads, 32 tokens and width 3072 the two hold 3.1 million numbers, where the
 checkpoint's module holds 21 million.
 """
 
@@ -12,9 +13,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .attention import (
     HEAD_DIM,
@@ -23,6 +25,7 @@ from .attention import (
     IdentityAttentions,
     IdentityCrossAttention,
     KeyValueAttention,
+    Plain,
 )
 
 
@@ -56,7 +59,7 @@ def fold_attention(
     queries, outs, norm = attention.to_q.weight, attention.to_out.weight, attention.norm2
     if not is_folding_smaller(sizes, identity_tokens.shape[1]):
         return {
-            "queries.weight": queries * norm.weight,
+            "queries.weight": _centred(queries * norm.weight),
             "queries.bias": queries @ norm.bias,
             "identity.keys": keys.unsqueeze(0),
             "identity.values": values.unsqueeze(0),
@@ -65,10 +68,15 @@ def fold_attention(
     per_head = (attention.heads, HEAD_DIM)
     scores = (keys @ queries.unflatten(0, per_head)).flatten(0, 1)  # (heads * N, D)
     return {
-        "scores.weight": scores * norm.weight,
+        "scores.weight": _centred(scores * norm.weight),
         "scores.bias": scores @ norm.bias,
-        "values.weight": (values @ outs.T.unflatten(0, per_head)).flatten(0, 1).T,  # (D, heads * N)
+        "out.weight": (values @ outs.T.unflatten(0, per_head)).flatten(0, 1).T,  # (D, heads * N)
     }
+
+
+def _centred(matrix: Tensor) -> Tensor:
+    """Take its mean out of every row."""
+    return matrix - matrix.mean(dim=1, keepdim=True)
 
 
 def fold_identity(
@@ -77,7 +85,7 @@ def fold_identity(
     sizes: CrossAttentionSizes,
     device: torch.device | str,
     dtype: torch.dtype,
-    ops=nn,
+    ops: Any = Plain,
 ) -> IdentityAttentions:
     """Fold all attentions of a checkpoint for one identity.
 
@@ -87,7 +95,7 @@ def fold_identity(
         sizes: Of the checkpoint.
         device: Where to compute.
         dtype: Of the result, the dtype of the image tokens.
-        ops: torch.nn, or layers that cast their weights.
+        ops: Plain, or layers that cast the weights they lend.
 
     Returns:
         One small module per attention, on the CPU.

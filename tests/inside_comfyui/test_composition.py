@@ -427,11 +427,11 @@ def test_skip_layer_guidance_is_no_lost_patch(model, pulid, caplog):
     assert LOST not in caplog.text
 
 
-def test_a_forward_that_drops_the_options_is_an_error(model, pulid):
+def test_a_block_outside_of_a_forward_pass_is_an_error(model, pulid):
     patched = apply(model, pulid)
     dit = patched.model_options["transformer_options"]["patches_replace"]["dit"]
     block = {"img": torch.zeros(1, 4, WIDTH), "txt": torch.zeros(1, 4, WIDTH)}
-    with pytest.raises(UnsupportedModelError, match="dropped transformer_options"):
+    with pytest.raises(UnsupportedModelError, match="outside of ComfyUI"):
         dit["double_block", 0](block, {"original_block": lambda args: args})
 
 

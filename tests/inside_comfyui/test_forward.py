@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from comfy.patcher_extension import WrappersMP
-from pulid_pack.nodes.block_patch import KEY
+from pulid_pack.nodes.forward_plan import KEY
 from pulid_pack.tests.inside_comfyui.world import (
     apply,
     first_block_output,

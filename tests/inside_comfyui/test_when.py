@@ -8,7 +8,7 @@ from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_model_advanced import ModelSamplingFlux
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pulid_pack.nodes.block_patch import KEY
+from pulid_pack.nodes.forward_plan import KEY
 from pulid_pack.nodes.injection_options import PulidInjectionOptions
 from pulid_pack.pulid_core.errors import PulidError
 from pulid_pack.tests.inside_comfyui.world import Acts, apply, guide, prompt, sample

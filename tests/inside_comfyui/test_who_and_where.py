@@ -94,12 +94,16 @@ def test_region_masks(layout, softness):
     [
         (torch.zeros(0, 8, 8), r"the shape \(0, 8, 8\)"),
         (torch.ones(1, 8, 8, 1), r"the shape \(1, 8, 8, 1\)"),
-        (torch.full((8, 8), torch.nan), "NaN or infinity"),
+        (torch.full((8, 8), torch.nan), "values from nan to nan"),
+        (torch.full((8, 8), 1e30), "values from 1e.30 to 1e.30"),
+        ("a mask", "str"),
     ],
-    ids=["empty", "channels last", "nan"],
+    ids=["empty", "channels last", "nan", "absurd", "no mask"],
 )
 def test_a_mask_that_says_nothing_is_refused(model, pulid, mask, found):
-    with pytest.raises(PulidError, match=f"at least one mask of finite numbers .* got {found}"):
+    with pytest.raises(
+        PulidError, match=f"at least one mask of numbers from 0 to 1 .* got {found}"
+    ):
         apply(model, pulid, mask=mask)
 
 

@@ -9,7 +9,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from pulid_pack.devtools import tiny_stage
 from pulid_pack.nodes.apply_flux import PulidApplyFlux
-from pulid_pack.nodes.block_patch import KEY
+from pulid_pack.nodes.forward_plan import KEY
 from pulid_pack.nodes.pulid_models import Pulid, PulidPaths
 from pulid_pack.pulid_core.identity.identity import Identity
 from safetensors.torch import save_file
