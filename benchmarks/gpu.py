@@ -138,7 +138,11 @@ class GpuBench:
             yield Row(f"step at {px}, {n} people", *ms, "ms", spreads)
             more = [100 * (self.step_s[name] / plain - 1) for name in names]
             yield Row(f"added to a step, {n} people", *more, "%", "")
-            yield Row(f"peak memory, {n} people", *(peaks[name] for name in names), "GiB", "")
+            resident = [fold.model_size() for fold in set(models[names[0]].model_patches_models())]
+            bytes_ = (sum(resident), sum(p.nbytes for m in self.modules for p in m.parameters()))
+            yield Row(f"resident beside FLUX, {n} people", *(b / 1e6 for b in bytes_), "MB", "")
+        peak = (peaks["ours 1"], peaks["nobody"])
+        yield Row("peak memory of a step, 1 person and nobody", *peak, "GiB", "")
         halves = [100 * (self.step_s[name] / plain - 1) for name in ("halves", "original 2")]
         yield Row("added to a step, 2 people with a mask each", *halves, "%", "")
         yield Row(

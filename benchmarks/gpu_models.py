@@ -54,7 +54,7 @@ class Scale:
     side_px: int = 1024
     text_tokens: int = 512
     steps: int = 4
-    rounds: int = 2
+    rounds: int = 4
 
     @property
     def image_tokens(self) -> int:
