@@ -186,8 +186,9 @@ class BlockPatch:
             forward, is_foreign = _RUNNING.get(), True
         if forward is None:
             raise UnsupportedModelError(LOST_FORWARD)
-        forward.sampling.reached.update((a, self.block) for a in self.applications)
-        shares = [share for a in self.applications for share in forward.shares.get(a, ())]
+        acting = [a for a in self.applications if forward.shares.get(a)]
+        forward.sampling.reached.update((a, self.block) for a in acting)
+        shares = [share for a in acting for share in forward.shares[a]]
         start = self._text_tokens(args, options, forward)
         generated = slice(start, start + forward.image_token_count)
         # ComfyUI adds ControlNets to the same tensor in place; other nodes may keep it.

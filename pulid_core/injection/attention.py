@@ -177,8 +177,8 @@ def add_products(
             matrices = [m * weight for m, weight in zip(matrices, weights, strict=True)]
             alpha = 1.0
         matrix = _side_by_side(matrices, dim=1).t()
-        for row, look in zip(tokens, looks, strict=True):
-            row.addmm_(look, matrix, alpha=alpha)
+        for row in range(len(tokens)):
+            tokens[row].addmm_(looks[row], matrix, alpha=alpha)
 
 
 def _side_by_side(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:

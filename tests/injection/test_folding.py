@@ -10,6 +10,7 @@ from pulid_pack.pulid_core.injection.attention import (
     FoldedAttention,
     IdentityCrossAttention,
     KeyValueAttention,
+    Seen,
 )
 from pulid_pack.pulid_core.injection.folding import (
     fold_attention,
@@ -55,7 +56,8 @@ def image():
 
 
 def run(module, picture):
-    return module(F.layer_norm(picture, picture.shape[-1:]))
+    look = module.look(Seen.of(picture), [module])
+    return F.linear(look, module.out.weight)
 
 
 def folded(form, checkpoint, identity, dtype=torch.float32):
@@ -117,6 +119,17 @@ def test_the_smaller_form_is_chosen():
                 f: sum(p.numel() for p in f(SIZES, count).parameters()) for f in FORMS.values()
             }
         assert min(sizes, key=lambda f: sizes[f]) is form
+
+
+@pytest.mark.parametrize("count", FORMS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_large_tokens_do_not_overflow_in_16_bit(checkpoint, count, dtype):
+    """FLUX's tokens have channels of several hundred times the others' size."""
+    picture = image()
+    picture[..., [3, 50]] *= 3000
+    truth = run(folded(FORMS[count], checkpoint, tokens(count)), picture.to(dtype).float())
+    ours = run(folded(FORMS[count], checkpoint, tokens(count), dtype), picture.to(dtype))
+    assert largest_difference(ours, truth) < 0.05
 
 
 def test_a_whole_checkpoint(checkpoint):
