@@ -22,7 +22,10 @@ Module = TypeVar("Module", bound=nn.Module)
 KNOWN_MODELS = (
     ("pulid_ca.", "a PuLID-FLUX checkpoint"),
     ("id_adapter", "a PuLID checkpoint for SDXL"),
-    ("double_ca.", "a PuLID checkpoint for FLUX.2"),
+    *(
+        (key, "a PuLID checkpoint for FLUX.2")
+        for key in ("double_ca.", "pulid_ca_double.", "id_former.")
+    ),
     ("double_blocks.", "a FLUX diffusion model"),
     ("model.diffusion_model.", "a diffusion model"),
     ("visual.", "a CLIP or EVA-CLIP model"),

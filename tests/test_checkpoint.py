@@ -50,6 +50,8 @@ def test_weights_keep_the_dtype_of_the_file(stage):
         ("double_blocks.0.img_attn.qkv.weight", "FLUX diffusion model"),
         ("visual.blocks.0.attn.q_proj.weight", "CLIP or EVA-CLIP"),
         ("double_ca.0.to_q.weight", "FLUX.2"),
+        ("pulid_ca_double.0.to_q.weight", "FLUX.2"),
+        ("id_former.latents", "FLUX.2"),
         ("something.else", "something.else"),
     ],
 )

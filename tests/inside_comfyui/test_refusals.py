@@ -1,0 +1,198 @@
+"""Never a silently plain model: what is refused, and what is said."""
+
+import logging
+import math
+
+import comfy.ldm.chroma_radiance.model
+import comfy.ldm.flux.model
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.supported_models
+import pytest
+import torch
+from pulid_pack.nodes.injection_options import PulidInjectionOptions
+from pulid_pack.nodes.regions import PulidRegions
+from pulid_pack.pulid_core.errors import PulidError, UnsupportedModelError
+from pulid_pack.tests.inside_comfyui.world import (
+    WIDTH,
+    apply,
+    identity,
+    latent,
+    sample,
+)
+
+MISSED = "no step of this sampling does"
+NAN, INFINITE = math.nan, math.inf
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *({"weight": value} for value in (NAN, INFINITE, -INFINITE, 1e30, 5.1, "1", None, True)),
+        *({"start_at": value} for value in (NAN, 1.5, -0.1, "0.5")),
+        *({"end_at": value} for value in (NAN, INFINITE, 2, None)),
+    ],
+    ids=str,
+)
+def test_values_through_links(model, pulid, values):
+    """ComfyUI checks the range of widgets only."""
+    (name,) = values
+    with pytest.raises(
+        PulidError, match=rf"PulidApplyFlux needs a number from .* as {name}, but got"
+    ):
+        apply(model, pulid, **values)
+
+
+@pytest.mark.parametrize("value", [1, 0.5, torch.tensor(0.5).item()])
+def test_good_values_through_links(model, pulid, value):
+    assert sample(apply(model, pulid, weight=value, end_at=value), steps=1).isfinite().all()
+
+
+GOOD_OPTIONS = {
+    "schedule": "constant",
+    "schedule_points": "0:1",
+    "double_blocks": "1",
+    "single_blocks": "1",
+    "negative_sees": "nobody",
+}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"schedule": "linear"}, {"schedule": None}, {"schedule_points": 1}),
+        *({"double_blocks": 1.0}, {"single_blocks": ["1"]}, {"negative_sees": "somebody"}),
+    ],
+    ids=str,
+)
+def test_options_through_links(wrong):
+    with pytest.raises(PulidError, match=f"PulidInjectionOptions needs .* as {next(iter(wrong))}"):
+        PulidInjectionOptions.execute(**{**GOOD_OPTIONS, **wrong})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"people": 0}, {"people": 7}, {"people": 2.5}, {"people": NAN}, {"people": "2"}),
+        *({"layout": "spiral"}, {"softness": NAN}, {"softness": -1}, {"softness": 2}),
+    ],
+    ids=str,
+)
+def test_regions_through_links(wrong):
+    with pytest.raises(PulidError, match=f"PulidRegions needs .* as {next(iter(wrong))}"):
+        PulidRegions.execute(**{"people": 2, "layout": "grid", "softness": 0.1, **wrong})
+
+
+def test_what_is_no_options_socket(model, pulid):
+    with pytest.raises(PulidError, match="needs the output of PulidInjectionOptions as options"):
+        apply(model, pulid, options={"schedule": "constant"})
+
+
+@pytest.mark.parametrize("value", [1e38, NAN])
+def test_an_identity_that_no_model_can_take(model, pulid, value):
+    """Finite, so that loading it says nothing; the fold overflows."""
+    who = identity(0)
+    who.tokens[0, 3] = value
+    with pytest.raises(PulidError, match="needs an identity of finite numbers"):
+        apply(model, pulid, who)
+
+
+# A range that no step meets
+
+
+@pytest.mark.parametrize(
+    ("denoise", "limits", "is_missed"),
+    [
+        (0.3, {"end_at": 0.5}, True),
+        (0.3, {"start_at": 0.1, "end_at": 0.4}, True),
+        (0.3, {"end_at": 1.0}, False),
+        (0.3, {"start_at": 0.5}, False),
+        (1.0, {"end_at": 0.0}, False),
+        (1.0, {"start_at": 1.0}, True),
+    ],
+    ids=str,
+)
+def test_a_sampling_without_a_step_in_the_range_says_so_once(
+    model, pulid, denoise, limits, is_missed, caplog
+):
+    patched = apply(apply(model, pulid, **limits), pulid, 1, weight=0.5, **limits)
+    with caplog.at_level(logging.WARNING):
+        picture = sample(patched, cfg=2.0, steps=6, start=latent(), denoise=denoise)
+    said = [record.getMessage() for record in caplog.records if MISSED in record.getMessage()]
+    plain = torch.equal(picture, sample(model, cfg=2.0, steps=6, start=latent(), denoise=denoise))
+    assert (len(said), plain) == (int(is_missed), is_missed)
+
+
+def test_the_range_that_ran_is_named(model, pulid, caplog):
+    sample(apply(model, pulid, end_at=0.4), steps=10, start=latent(), denoise=0.5)
+    (said,) = [r.getMessage() for r in caplog.records if MISSED in r.getMessage()]
+    assert "(0 to 0.4)" in said
+    assert "lie between 0.5" in said
+
+
+# Models
+
+
+def test_a_compiled_model_is_seen_through(model, pulid):
+    """Nodes that wrap the whole model in torch.compile, in front of ours or behind it."""
+
+    def compile_model(patched):
+        patched = patched.clone()
+        flux = patched.get_model_object("diffusion_model")
+        patched.add_object_patch("diffusion_model", torch.compile(flux, backend="eager"))
+        return patched
+
+    expected = sample(apply(model, pulid), steps=2)
+    assert torch.equal(sample(apply(compile_model(model), pulid), steps=2), expected)
+    torch._dynamo.reset()
+    assert torch.equal(sample(compile_model(apply(model, pulid)), steps=2), expected)
+    torch._dynamo.reset()
+
+
+def test_a_subclass_of_flux_is_refused(model, pulid):
+    class OtherFlux(comfy.ldm.flux.model.Flux):
+        pass
+
+    other = model.clone()
+    flux = OtherFlux(**model.model.model_config.unet_config, operations=comfy.ops.manual_cast)
+    other.add_object_patch("diffusion_model", flux)
+    with pytest.raises(UnsupportedModelError, match="OtherFlux"):
+        apply(other, pulid)
+
+
+def radiance():
+    config = comfy.supported_models.ChromaRadiance(
+        {
+            "image_model": "chroma_radiance", "axes_dim": [16, 56, 56], "context_in_dim": 64, "depth": 19,
+            "depth_single_blocks": 38, "hidden_size": WIDTH, "in_channels": 3, "mlp_ratio": 4.0,
+            "num_heads": 1, "out_channels": 3, "patch_size": 16, "theta": 10000, "qkv_bias": True,
+            "in_dim": 64, "out_dim": WIDTH, "hidden_dim": 32, "n_layers": 2, "txt_ids_dims": [],
+            "vec_in_dim": None, "nerf_hidden_size": 8, "nerf_mlp_ratio": 2, "nerf_depth": 1,
+            "nerf_max_freqs": 2, "nerf_tile_size": 0, "nerf_final_head_type": "conv",
+            "nerf_embedder_dtype": torch.float32, "use_x0": False, "use_sequential_txt_ids": False,
+        }
+    )  # fmt: skip
+    config.set_inference_dtype(torch.float32, None)
+    base = comfy.model_base.ChromaRadiance(config, device="cpu")
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in base.diffusion_model.named_parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.05, generator=generator)
+        else:
+            torch.nn.init.constant_(parameter, float("norm" in name))
+    device = comfy.model_management.get_torch_device()
+    return comfy.model_patcher.CoreModelPatcher(
+        base.requires_grad_(False), device, comfy.model_management.unet_offload_device()
+    )
+
+
+def test_chroma_radiance(real_depth):
+    """Pixels instead of latents, 16 to a token: PuLID acts, where its mask says."""
+    _, pulid = real_depth
+    model, start = radiance(), torch.zeros(1, 3, 64, 96)
+    picture = sample(apply(model, pulid), cfg=2.0, steps=2, start=start)
+    assert picture.isfinite().all()
+    assert not torch.equal(picture, sample(model, cfg=2.0, steps=2, start=start))
+    zero = apply(model, pulid, mask=torch.zeros(1, 4, 4))
+    assert torch.equal(sample(zero, steps=2, start=start), sample(model, steps=2, start=start))
