@@ -116,17 +116,18 @@ class FoldCache:
 
     def __init__(self, file: PulidFile):
         self.file = file
+        self._room = CACHED_FOLDS
         self._last: OrderedDict[str, IdentityFolds] = OrderedDict()
         self._alive: WeakValueDictionary[str, IdentityFolds] = WeakValueDictionary()
 
-    def get(self, tokens: Tensor, dtype: torch.dtype, room: int = CACHED_FOLDS) -> IdentityFolds:
+    def get(self, tokens: Tensor, dtype: torch.dtype, room: int = 0) -> IdentityFolds:
         """Find or prepare the folds of one identity; nothing is computed yet.
 
         Args:
             tokens: (1, N, 2048) float32 on the CPU.
             dtype: What the image tokens are computed in.
-            room: How many identities to keep at least: all that one model has, or a change to the
-                first of them would fold the others again.
+            room: How many identities to keep from now on, if more than before: all that one model
+                has. ComfyUI drops every model behind a changed node, and those would be folded again.
         """
         content = hashlib.blake2b(tokens.detach().contiguous().numpy().data, digest_size=16)
         content.update(f"{self.file.path} {dtype} {tuple(tokens.shape)}".encode())
@@ -136,7 +137,8 @@ class FoldCache:
             folds = self._alive[digest] = IdentityFolds(self.file, tokens, dtype, digest)
         self._last[digest] = folds
         self._last.move_to_end(digest)
-        while len(self._last) > max(room, CACHED_FOLDS):
+        self._room = max(self._room, room)
+        while len(self._last) > self._room:
             self._last.popitem(last=False)
         return folds
 
