@@ -25,8 +25,8 @@ def require_values(node: type[io.ComfyNode], **values: Any) -> None:
     for field in schema.inputs:
         if field.id in values and not _fits(field, values[field.id]):
             raise PulidError(
-                f"{schema.node_id} needs {_wanted(field)} as {field.id}, but got "
-                f"{str(values[field.id])[:80]!r}. Look at the node that is connected to this input."
+                f"The input {field.id} of {schema.node_id} should be {_wanted(field)}, but a link gave "
+                f"{str(values[field.id])[:80]!r}. Look at the node that is connected to it."
             )
 
 

@@ -39,7 +39,7 @@ def test_values_through_links(model, pulid, values):
     """ComfyUI checks the range of widgets only."""
     (name,) = values
     with pytest.raises(
-        PulidError, match=rf"PulidApplyFlux needs a number from .* as {name}, but got"
+        PulidError, match=f"{name} of PulidApplyFlux should be a number from .* but"
     ):
         apply(model, pulid, **values)
 
@@ -67,7 +67,7 @@ GOOD_OPTIONS = {
     ids=str,
 )
 def test_options_through_links(wrong):
-    with pytest.raises(PulidError, match=f"PulidInjectionOptions needs .* as {next(iter(wrong))}"):
+    with pytest.raises(PulidError, match=f"{next(iter(wrong))} of PulidInjectionOptions should"):
         PulidInjectionOptions.execute(**{**GOOD_OPTIONS, **wrong})
 
 
@@ -80,7 +80,7 @@ def test_options_through_links(wrong):
     ids=str,
 )
 def test_regions_through_links(wrong):
-    with pytest.raises(PulidError, match=f"PulidRegions needs .* as {next(iter(wrong))}"):
+    with pytest.raises(PulidError, match=f"{next(iter(wrong))} of PulidRegions should"):
         PulidRegions.execute(**{"people": 2, "layout": "grid", "softness": 0.1, **wrong})
 
 
