@@ -44,4 +44,4 @@ def require_identity(value: Any, node: type[io.ComfyNode]) -> Identity:
 
 
 def _name(node: type[io.ComfyNode]) -> str:
-    return node.GET_SCHEMA().node_id
+    return node.define_schema().node_id  # GET_SCHEMA writes to the class, which is locked now

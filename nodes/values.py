@@ -21,7 +21,7 @@ def require_values(node: type[io.ComfyNode], **values: Any) -> None:
     Raises:
         PulidError: One is not finite, out of its range, no choice, or of another type.
     """
-    schema = node.GET_SCHEMA()
+    schema = node.define_schema()  # GET_SCHEMA writes to the class, which is locked while it runs
     for field in schema.inputs:
         if field.id in values and not _fits(field, values[field.id]):
             raise PulidError(

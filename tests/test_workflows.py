@@ -27,10 +27,12 @@ def workflow(path) -> dict:
 
 
 def widgets_of(node: dict) -> dict:
-    """The node's widget values by name; the seed is followed by what happens to it."""
+    """The node's widget values by name; a seed is followed by what happens to it."""
     names = [socket["name"] for socket in node["inputs"] if "widget" in socket]
-    if "seed" in names:
-        names.insert(names.index("seed") + 1, "control_after_generate")
+    for seed in {*names} & (
+        {"value"} if node["type"] == "PrimitiveInt" else {"seed", "noise_seed"}
+    ):
+        names.insert(names.index(seed) + 1, "control_after_generate")
     return dict(zip(names, node["widgets_values"], strict=True))
 
 
@@ -180,3 +182,23 @@ def test_no_key_and_no_prediction_is_shared(path, workflow):
             assert 3 <= widgets["guidance_scale"] <= 4
             assert not any("key" in name for name in widgets)
     assert not re.search(r"[A-Za-z0-9]{40}|Bearer |wsk-", path.read_text(encoding="utf-8"))
+
+
+def test_true_cfg_leaves_out_the_first_step_as_the_original():
+    """Where two samplers share the steps; tests/inside_comfyui holds this against the original's loop."""
+    pairs = [
+        [
+            node
+            for node in portrait_workflow.read(path)["nodes"]
+            if node["type"] == "KSamplerAdvanced"
+        ]
+        for path in PATHS
+    ]
+    ((first, others),) = [map(widgets_of, pair) for pair in pairs if pair]
+    assert (first["cfg"], first["start_at_step"], first["end_at_step"]) == (1.0, 0, 1)
+    assert (first["add_noise"], first["return_with_leftover_noise"]) == ("enable", "enable")
+    assert others["cfg"] > 1
+    assert (others["start_at_step"], others["end_at_step"]) == (1, 10000)
+    assert (others["add_noise"], others["return_with_leftover_noise"]) == ("disable", "disable")
+    same = ("steps", "sampler_name", "scheduler")
+    assert [first[name] for name in same] == [others[name] for name in same]

@@ -7,6 +7,7 @@ import comfy.samplers
 import comfy.sd
 import torch
 from comfy.patcher_extension import WrappersMP
+from comfy_api.internal import make_locked_method_func
 from pulid_pack.devtools import tiny_stage
 from pulid_pack.nodes.apply_flux import PulidApplyFlux
 from pulid_pack.nodes.forward_plan import KEY
@@ -97,11 +98,19 @@ def guide(guider, sigmas=(1.0, 0.7, 0.3, 0.0), start=None):
     return guider.sample(noise, start, sampler, torch.tensor(sigmas), disable_pbar=True, seed=5)
 
 
+def execute(node, **inputs):
+    """Run a node as ComfyUI does: on a copy of its class that nothing can write to."""
+    clone = node.PREPARE_CLASS_CLONE(None)
+    return make_locked_method_func(node, node.FUNCTION, clone)(**inputs)
+
+
 def apply(model, pulid, who=0, weight=1.0, start_at=0.0, end_at=1.0, mask=None, options=None):
     who = identity(who) if isinstance(who, int) else who
-    return PulidApplyFlux.execute(
-        model, pulid, who, weight, start_at, end_at, mask, options
-    ).result[0]
+    return execute(
+        PulidApplyFlux,
+        model=model, pulid=pulid, reference=who, weight=weight, start_at=start_at, end_at=end_at,
+        attn_mask=mask, options=options,
+    ).result[0]  # fmt: skip
 
 
 def largest_difference(a, b):

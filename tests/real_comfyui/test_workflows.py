@@ -21,6 +21,7 @@ ELSEWHERE = {"portrait", "portrait-remote"}
 QUICK = {
     "EmptySD3LatentImage": {"width": 64, "height": 64},
     "KSampler": {"steps": 2},
+    "PrimitiveInt": {"value": 2},  # the steps of two samplers in a row
     "WavespeedFluxPulidRemote": {"size": "256*256"},
 }
 TROUBLE = ("lora key not loaded", "missing controlnet keys")
@@ -130,7 +131,7 @@ def test_two_people(kitchen):
 def test_stylised_true_cfg(kitchen):
     """The negative prompt counts, and so does the person."""
     _, quick, usual = saved_picture(kitchen, "stylised-true-cfg")
-    (sampler,) = ids(quick, "KSampler")
+    _, sampler = ids(quick, "KSamplerAdvanced")  # the first step knows no negative prompt
     negative, _ = quick[sampler]["inputs"]["negative"]
     assert not np.array_equal(kitchen.picture(quick, **{negative: {"text": "a painting"}}), usual)
     (apply,) = ids(quick, "PulidApplyFlux")
