@@ -4,6 +4,7 @@ Each is a function model -> patched clone, as a node of that pack leaves it. The
 own and hide from the blocks' replacements what the packs' copies of it do not hand on.
 """
 
+import inspect
 from unittest.mock import patch
 
 import torch
@@ -15,8 +16,10 @@ def swapped(model, forward):
     flux = patched.get_model_object("diffusion_model")
     original = flux.forward_orig
 
-    def run(*args, transformer_options=None, **kwargs):
-        return forward(original, args, kwargs, transformer_options or {})
+    def run(*args, **kwargs):
+        given = inspect.signature(original).bind(*args, **kwargs).arguments  # by place or by name
+        options = given.pop("transformer_options")
+        return forward(original, given, options)
 
     def wrapper(apply_model, call):
         with patch.object(flux, "forward_orig", run):
@@ -52,8 +55,8 @@ def hide_options(options, in_extra=False):
 def drops_options(model):
     """TeaCache's forward: blocks get no transformer_options, so no img_slice either."""
 
-    def forward(original, args, kwargs, options):
-        return original(*args, transformer_options=hide_options(options), **kwargs)
+    def forward(original, given, options):
+        return original(**given, transformer_options=hide_options(options))
 
     return swapped(model, forward)
 
@@ -61,8 +64,8 @@ def drops_options(model):
 def keeps_options_in_extra(model):
     """Comfy-WaveSpeed's and Patches_ll's: the options are in `extra` instead."""
 
-    def forward(original, args, kwargs, options):
-        return original(*args, transformer_options=hide_options(options, True), **kwargs)
+    def forward(original, given, options):
+        return original(**given, transformer_options=hide_options(options, True))
 
     return swapped(model, forward)
 
@@ -71,11 +74,11 @@ def skips_all_blocks(model, every=2):
     """TeaCache with hits: every second forward pass gives what the one before gave."""
     seen = []
 
-    def forward(original, args, kwargs, options):
+    def forward(original, given, options):
         if len(seen) % every:
             seen.append(seen[-1])
         else:
-            seen.append(original(*args, transformer_options=hide_options(options), **kwargs))
+            seen.append(original(**given, transformer_options=hide_options(options)))
         return seen[-1].clone()
 
     return swapped(model, forward)
@@ -97,7 +100,7 @@ def skips_all_but_the_first_block(model, every=2):
     def repeat(key):
         return lambda args, _: {**args, "img": args["img"] + residuals[key]}
 
-    def forward(original, args, kwargs, options):
+    def forward(original, given, options):
         options = hide_options(options, True)
         blocks = options["patches_replace"]["dit"]
         flux = original.__self__
@@ -107,7 +110,7 @@ def skips_all_but_the_first_block(model, every=2):
         calls.append(is_hit)
         for key in keys:
             blocks[key] = repeat(key) if is_hit else remember(key, blocks.get(key))
-        return original(*args, transformer_options=options, **kwargs)
+        return original(**given, transformer_options=options)
 
     return swapped(model, forward)
 
