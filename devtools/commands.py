@@ -150,7 +150,7 @@ def browser_job(extra: list[str], **environment: str) -> Job | Step:
 
 
 def pages(_: argparse.Namespace) -> int:
-    """Rewrite the tables in the nodes' help pages and in the README from the nodes themselves."""
+    """Rewrite the tables in the nodes' help pages and in docs/models.md from what they describe."""
     set_up()
     arguments = ["--comfyui", provide(), "--base", CACHE / "pages"]
     return in_venv(DEVTOOLS / "pages.py", *arguments)

@@ -136,7 +136,9 @@ class Graph:
                 alive = [number for number in route.get("linkIds") or () if number in self.links]
                 route["linkIds"] = alive
         if "linkExtensions" in extra:
-            extra["linkExtensions"] = [e for e in extra["linkExtensions"] if e["id"] in self.links]
+            extra["linkExtensions"] = [
+                e for e in extra["linkExtensions"] if e.get("id") in self.links
+            ]
         if "inputNode" in self.saved:  # a subgraph
             for border in (*self.saved.get("inputs", ()), *self.saved.get("outputs", ())):
                 alive = [number for number in border.get("linkIds") or () if number in self.links]

@@ -57,7 +57,7 @@ def check_saved(workflow: dict[str, Any]) -> None:
             for _, border in _items(saved.get(side), f"{where}'s {side}"):
                 for name in ("name", "type"):
                     _expect(border.get(name), f"the {name} of {where}'s {side}", str)
-                _expect(border.get("linkIds"), f"the linkIds of {where}'s {side}", list, None)
+                list(_items(border.get("linkIds"), f"the linkIds of {where}'s {side}", int, str))
         _check_graph(saved, where)
     extra = _expect(workflow.get("extra"), "extra", dict, None) or {}
     groups = _expect(extra.get("groupNodes"), "groupNodes", dict, None) or {}
@@ -67,7 +67,12 @@ def check_saved(workflow: dict[str, Any]) -> None:
 
 
 def _check_graph(saved: dict[str, Any], where: str) -> None:
-    _expect(saved.get("state"), f"{where}'s state", dict, None)
+    state = _expect(saved.get("state"), f"{where}'s state", dict, None) or {}
+    for holder, name in (
+        *((saved, name) for name in ("last_node_id", "last_link_id")),
+        *((state, name) for name in ("lastNodeId", "lastLinkId")),
+    ):
+        _expect(holder.get(name), f"{where}'s {name}", int, None)
     seen = set()
     for number, node in _items(saved.get("nodes"), f"{where}'s nodes"):
         key = _expect(node.get("id"), f"the id of node number {number} in {where}", int, str)
@@ -85,14 +90,21 @@ def _check_graph(saved: dict[str, Any], where: str) -> None:
         if link is not None and len(ends) < 5:
             raise OldWorkflowError(f"A link in {where} has fewer ends than two.")
     extra = _expect(saved.get("extra"), f"{where}'s extra", dict, None) or {}
-    for name in ("ue_links", "reroutes", "linkExtensions"):
-        list(_items(extra.get(name), f"{where}'s {name}"))
-    list(_items(saved.get("reroutes"), f"{where}'s reroutes"))
+    list(_items(extra.get("ue_links"), f"{where}'s ue_links"))
+    for _, entry in _items(extra.get("linkExtensions"), f"{where}'s linkExtensions"):
+        _expect(entry.get("id"), f"a link in {where}'s linkExtensions", int, str, None)
+    for holder in (extra, saved):
+        for _, route in _items(holder.get("reroutes"), f"{where}'s reroutes"):
+            list(_items(route.get("linkIds"), f"the linkIds of {where}'s reroutes", int, str))
 
 
 def _check_node(node: dict[str, Any], where: str) -> None:
     _expect(node.get("type"), f"the type of {where}", str)
-    _expect(node.get("properties"), f"the properties of {where}", dict, None)
+    properties = _expect(node.get("properties"), f"the properties of {where}", dict, None) or {}
+    promoted = f"the proxyWidgets of {where}"
+    for _, entry in _items(properties.get("proxyWidgets"), promoted, list):
+        if len(entry) < 2 or not all(isinstance(part, (str, int)) for part in entry[:2]):
+            raise OldWorkflowError(f"Each of {promoted} should name a node and a widget of it.")
     _expect(node.get("widgets_values"), f"the widgets_values of {where}", list, dict, None)
     _expect(node.get("order"), f"the order of {where}", int, None)
     for _, socket in _items(node.get("inputs"), f"the inputs of {where}"):

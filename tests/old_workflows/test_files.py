@@ -13,6 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pulid_pack.pulid_core.old_workflows import OldWorkflowError, convert, read_workflow
 from pulid_pack.tests.old_workflows.old_graphs import OldGraph, prompt
+from pulid_pack.tests.old_workflows.test_old_workflows import in_subgraph
 
 
 def saved():
@@ -200,14 +201,14 @@ def spots(value, path=()):
             yield (*path, key)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_value_of_another_kind_ends_in_a_sentence(data):
     graph = OldGraph()
     graph.add("Anything Everywhere", [], [], anything=graph.loader("model"))
     graph.add("SetNode", ["*"], ["eva"], EVA_CLIP=graph.loader("eva"))
     graph.apply(eva_clip=graph.add("GetNode", ["EVA_CLIP"], ["eva"]))
-    whole = data.draw(st.sampled_from([graph.saved(), prompt()]))
+    whole = data.draw(st.sampled_from([graph.saved(), prompt(), in_subgraph().saved()]))
     whole = deepcopy(whole)
     for _ in range(data.draw(st.integers(1, 3))):
         *path, last = data.draw(st.sampled_from([p for p in spots(whole) if p]))
