@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .graph import Graph, Link, Node, is_inactive
+from .graph import SUBGRAPH_INPUTS, Graph, Link, Node, is_inactive
 from .mapping import APPLY, FEEDERS, OLD_TYPES
 
 BROADCASTERS = ("Anything Everywhere", "Anything Everywhere3", "Anything Everywhere?")
@@ -39,15 +39,16 @@ def _saved_source(graph: Graph, node: Node, number: int) -> tuple[Any, int] | No
     for link in (graph.saved.get("extra") or {}).get("ue_links") or ():
         ends = str(link.get("downstream")), link.get("downstream_slot")
         if ends == (str(node["id"]), number):
-            source = next((k for k in graph.nodes if str(k) == str(link.get("upstream"))), None)
+            sources = [SUBGRAPH_INPUTS, *graph.nodes]
+            source = next((k for k in sources if str(k) == str(link.get("upstream"))), None)
             slot = link.get("upstream_slot")
-            if source is not None and _has_output(graph.nodes[source], slot):
+            if _has_output(graph, source, slot):
                 return source, slot
     return None
 
 
-def _has_output(node: Node, slot: Any) -> bool:
-    return isinstance(slot, int) and 0 <= slot < len(node.get("outputs") or ())
+def _has_output(graph: Graph, source: Any, slot: Any) -> bool:
+    return isinstance(slot, int) and 0 <= slot < len(graph.outputs_of(source))
 
 
 def _source(graph: Graph, node: Node, socket: dict[str, Any]) -> tuple[Any, int] | None:
@@ -57,7 +58,7 @@ def _source(graph: Graph, node: Node, socket: dict[str, Any]) -> tuple[Any, int]
         for caster in graph.of_type(*BROADCASTERS)
         if not is_inactive(caster) and _fits(caster, node, socket)
         for link in _links_into(graph, caster)
-        if link.kind == socket["type"]
+        if link.kind == socket.get("type") and _has_output(graph, link.source, link.slot)
     ]
     fitting.sort(key=lambda found: found[0], reverse=True)
     return (fitting[0][1].source, fitting[0][1].slot) if fitting else None

@@ -107,16 +107,19 @@ class Graph:
             target: The other node.
             socket: The input's number.
         """
-        if source == SUBGRAPH_INPUTS:
-            output = self.saved["inputs"][slot]
-            ends = output.setdefault("linkIds", [])
-        else:
-            output = self.nodes[source]["outputs"][slot]
-            ends = output["links"] = output.get("links") or []
+        output = self.outputs_of(source)[slot]
+        kept = "linkIds" if source == SUBGRAPH_INPUTS else "links"
+        ends = output[kept] = output.get(kept) or []
         saved = {} if self._links_are_dicts() else [None] * 6
         self.links[number] = Link(number, source, slot, target["id"], socket, output["type"], saved)
         ends.append(number)
         target["inputs"][socket]["link"] = number
+
+    def outputs_of(self, source: Any) -> list[dict[str, Any]]:
+        """The outputs of a node, or a subgraph's own inputs, which are outputs to its inside."""
+        if source == SUBGRAPH_INPUTS:
+            return self.saved.get("inputs") or []
+        return self.nodes.get(source, {}).get("outputs") or []
 
     def free_link(self) -> int:
         """An id above those of all links that there are and were."""

@@ -67,12 +67,7 @@ def check_saved(workflow: dict[str, Any]) -> None:
 
 
 def _check_graph(saved: dict[str, Any], where: str) -> None:
-    state = _expect(saved.get("state"), f"{where}'s state", dict, None) or {}
-    for holder, name in (
-        *((saved, name) for name in ("last_node_id", "last_link_id")),
-        *((state, name) for name in ("lastNodeId", "lastLinkId")),
-    ):
-        _expect(holder.get(name), f"{where}'s {name}", int, None)
+    _check_counters(saved, where)
     seen = set()
     for number, node in _items(saved.get("nodes"), f"{where}'s nodes"):
         key = _expect(node.get("id"), f"the id of node number {number} in {where}", int, str)
@@ -83,6 +78,20 @@ def _check_graph(saved: dict[str, Any], where: str) -> None:
             )
         seen.add(key)
         _check_node(node, f"node {key}")
+    _check_links(saved, where)
+
+
+def _check_counters(saved: dict[str, Any], where: str) -> None:
+    state = _expect(saved.get("state"), f"{where}'s state", dict, None) or {}
+    for holder, names in (
+        (saved, ("last_node_id", "last_link_id")),
+        (state, ("lastNodeId", "lastLinkId")),
+    ):
+        for name in names:
+            _expect(holder.get(name), f"{where}'s {name}", int, None)
+
+
+def _check_links(saved: dict[str, Any], where: str) -> None:
     for _, link in _items(saved.get("links"), f"{where}'s links", dict, list, None):
         ends = list(link.values()) if isinstance(link, dict) else link or []
         for end in ends[:5]:

@@ -53,7 +53,10 @@ class Graphs:
 
     def _outside(self, subgraph: Graph, slot: int) -> tuple[Graph, Link | None]:
         """What enters a subgraph at one of its inputs, where it is used first."""
-        name = subgraph.saved["inputs"][slot]["name"]
+        borders = subgraph.saved.get("inputs") or []
+        if not (isinstance(slot, int) and 0 <= slot < len(borders)):
+            return subgraph, None
+        name = borders[slot]["name"]
         for outer, instance in self.instances(subgraph):
             return outer, outer.link_into(instance, name)
         return subgraph, None
