@@ -140,10 +140,10 @@ class Graph:
                 route["linkIds"] = alive
         if "linkExtensions" in extra:
             extra["linkExtensions"] = [
-                e for e in extra["linkExtensions"] if e.get("id") in self.links
+                e for e in extra["linkExtensions"] or () if e.get("id") in self.links
             ]
         if "inputNode" in self.saved:  # a subgraph
-            for border in (*self.saved.get("inputs", ()), *self.saved.get("outputs", ())):
+            for border in (*(self.saved.get("inputs") or ()), *(self.saved.get("outputs") or ())):
                 alive = [number for number in border.get("linkIds") or () if number in self.links]
                 border["linkIds"] = alive
 
