@@ -33,7 +33,7 @@ class Link:
         """Take either form."""
         ends = saved if isinstance(saved, dict) else dict(zip(cls.FIELDS, saved, strict=False))
         number, source, slot, target, socket, kind = (ends.get(field) for field in cls.FIELDS)
-        return cls(number, source, slot, target, socket, kind or "*", saved)
+        return cls(number, source, _slot(slot), target, _slot(socket), kind or "*", saved)
 
     def written(self) -> list | dict:
         """The same form, with what is in the file besides the link's ends."""
@@ -41,6 +41,11 @@ class Link:
         if isinstance(self.saved, dict):
             return self.saved | dict(zip(self.FIELDS, values, strict=True))
         return [*values, *self.saved[6:]]
+
+
+def _slot(number: Any) -> Any:
+    """The number of an input or output, which some files hold as text."""
+    return int(number) if isinstance(number, str) and number.isdecimal() else number
 
 
 class Graph:

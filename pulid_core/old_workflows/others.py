@@ -14,31 +14,31 @@ OUR_NODES = (
     *("PulidFaceSimilarity", "PulidTuningGrid", "PulidContactSheet", "WavespeedFluxPulidRemote"),
 )
 
-USE_OURS = "Put PulidLoader and PulidApplyFlux in its place"
+USE_OURS = "Put PulidLoader and PulidApplyFlux there instead"
 PULID_NODES = (
     (
         r"(?i:nunchaku.*pulid.*)",
-        "it runs in Nunchaku's own 4-bit FLUX, which no other node can reach. "
+        "Nunchaku's 4-bit FLUX is a model of its own, which no other node can reach. "
         f"{USE_OURS}, behind a FLUX from Load Diffusion Model (fp8) or the GGUF loader.",
     ),
     (
         r"ApplyPuLIDFlux2|PuLIDModelLoader|PuLIDEVACLIPLoader|PuLIDInsightFaceLoader"
         r"|(?i:.*pulid.*(flux[ ._-]?2|klein).*)",
-        "it is for FLUX.2, and PuLID was trained for FLUX.1. FLUX.2 takes reference images "
-        "by itself.",
+        "PuLID was trained for FLUX.1, and this is for FLUX.2, which takes reference images by "
+        "itself.",
     ),
     (
         r"(?i:aq_multiface_applypulidflux)",
-        "it takes a list of photos. Put one PulidApplyFlux for each person in a row, and their "
+        "a list of photos is no input of ours. Put one PulidApplyFlux for each person in a row, and their "
         "masks from PulidRegions.",
     ),
     (
         r"ApplyPulid(Advanced)?|Pulid(Model|EvaClip|InsightFace)Loader|easy pulIDApply(ADV)?",
-        f"it is for SDXL. {USE_OURS} where the graph uses FLUX.1.",
+        f"PuLID for SDXL is another model. {USE_OURS} where the graph uses FLUX.1.",
     ),
     (
         r"(?i:.*pulid.*)",
-        f"this conversion does not know it. {USE_OURS} where it does what ApplyPulidFlux does.",
+        f"unknown to this conversion. {USE_OURS} where the graph uses FLUX.1.",
     ),
 )
 """Patterns of node types, the first that fits, and why such a node stays."""
@@ -46,11 +46,11 @@ PULID_NODES = (
 STEP_CACHES = (
     (
         r"(Flux|Dit|Video)ForwardOverrider|Apply(TeaCache|FirstBlockCache)Patch(Advanced)?",
-        "it works together with PulidApplyFlux, and needs lldacing's ComfyUI_Patches_ll.",
+        "lldacing's ComfyUI_Patches_ll works together with PulidApplyFlux, and has to be installed.",
     ),
     (
         r"TeaCache\w*|ApplyFBCacheOnModel",
-        "its pack does not start in newer ComfyUI. Where it does not, bypass it; ComfyUI's "
+        "the pack does not start in newer ComfyUI. Where it does not, bypass the node; ComfyUI's "
         "EasyCache skips steps as well.",
     ),
 )
@@ -65,9 +65,13 @@ def other_nodes_remarks(nodes: Iterable[tuple[Any, str]], *, with_caches: bool) 
         with_caches: Whether our nodes are in the graph, so that step caches matter.
     """
     reasons = (*PULID_NODES, *(STEP_CACHES if with_caches else ()))
-    told = []
+    staying: dict[str, list[str]] = {}
     for number, kind in nodes:
         if kind not in (*OUR_NODES, *OLD_NODES):
             why = next((why for form, why in reasons if re.fullmatch(form, kind)), None)
-            told += [f"{kind} (node {number}) stays: {why}"] if why else []
-    return told
+            if why:
+                staying.setdefault(why, []).append(f"{kind} (node {number})")
+    return [
+        f"{', '.join(names)} {'stays' if len(names) == 1 else 'stay'}: {why}"
+        for why, names in staying.items()
+    ]

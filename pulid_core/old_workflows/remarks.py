@@ -101,9 +101,8 @@ def face_loader_remarks(kind: str | None, provider: Any) -> list[str]:
         ]
     if kind == FACE_LOADER and isinstance(provider, str) and provider != "CPU":
         return [
-            f"PulidLoader: the face detector ran on {provider}; the provider auto takes the CPU, "
-            f"which makes the same picture. With an ONNX Runtime for it, choose "
-            f"{provider}ExecutionProvider."
+            f"PulidLoader: the face detector ran on {provider}; the provider auto takes the CPU. "
+            f"With an ONNX Runtime for it, choose {provider}ExecutionProvider."
         ]
     return []
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .errors import OldWorkflowError
+from .graph import Link
 
 DEEPEST = 100
 """Lists and objects within each other; ComfyUI's own files have about ten."""
@@ -93,11 +94,13 @@ def _check_counters(saved: dict[str, Any], where: str) -> None:
 
 def _check_links(saved: dict[str, Any], where: str) -> None:
     for _, link in _items(saved.get("links"), f"{where}'s links", dict, list, None):
-        ends = list(link.values()) if isinstance(link, dict) else link or []
-        for end in ends[:5]:
-            _expect(end, f"an end of a link in {where}", int, str, None)
-        if link is not None and len(ends) < 5:
-            raise OldWorkflowError(f"A link in {where} has fewer ends than two.")
+        if link:
+            read = Link.read(link)
+            for end in (read.number, read.source, read.target):
+                _expect(end, f"an end of a link in {where}", int, str)
+            for slot in (read.slot, read.socket):
+                _expect(slot, f"the place of a link in {where}", int)
+            _expect(read.kind, f"the type of a link in {where}", str, int)
     extra = _expect(saved.get("extra"), f"{where}'s extra", dict, None) or {}
     list(_items(extra.get("ue_links"), f"{where}'s ue_links"))
     for _, entry in _items(extra.get("linkExtensions"), f"{where}'s linkExtensions"):

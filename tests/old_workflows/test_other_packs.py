@@ -115,7 +115,7 @@ def test_a_loader_that_only_an_unknown_node_uses_is_told():
     graph.add("SomePulidThing", ["MODEL"], [], pulid_flux=graph.loader("model"))
     conversion = convert(graph.saved())
     assert "PulidFluxModelLoader (node 1) stays, since SomePulidThing" in conversion.remarks[0]
-    assert "this conversion does not know it" in conversion.remarks[1]
+    assert "unknown to this conversion" in conversion.remarks[1]
 
 
 CACHES = {
@@ -123,8 +123,8 @@ CACHES = {
     "ApplyTeaCachePatchAdvanced": "works together with PulidApplyFlux",
     "DitForwardOverrider": "works together with PulidApplyFlux",
     "ApplyFirstBlockCachePatch": "works together with PulidApplyFlux",
-    "TeaCache": "bypass it",
-    "ApplyFBCacheOnModel": "bypass it",
+    "TeaCache": "bypass the node",
+    "ApplyFBCacheOnModel": "bypass the node",
 }
 
 
@@ -154,7 +154,7 @@ STAYING = {
     "AQ_multiface_ApplyPulidFlux": "list of photos",
     "ApplyPulidAdvanced": "SDXL",
     "PulidModelLoader": "SDXL",
-    "MyPulidThing": "does not know it",
+    "MyPulidThing": "unknown to this conversion",
 }
 
 
@@ -173,6 +173,16 @@ def test_other_pulid_nodes_stay_and_say_why(kind):
         (told,) = conversion.remarks
         assert told.startswith(f"{kind} (node 1) stays: ")
         assert STAYING[kind] in told
+
+
+def test_one_reason_is_told_once():
+    graph = OldGraph()
+    for kind in ("PuLIDModelLoader", "PuLIDEVACLIPLoader", "ApplyPuLIDFlux2"):
+        graph.add(kind, [], [])
+    (told,) = convert(graph.saved()).remarks
+    assert told.startswith(
+        "PuLIDModelLoader (node 1), PuLIDEVACLIPLoader (node 2), ApplyPuLIDFlux2 (node 3) stay: "
+    )
 
 
 def test_our_own_nodes_are_not_strangers():
