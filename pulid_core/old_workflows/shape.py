@@ -54,11 +54,6 @@ def check_saved(workflow: dict[str, Any]) -> None:
         where = f"subgraph {number}"
         _expect(saved.get("id"), f"{where}'s id", str)
         _expect(saved.get("nodes"), f"{where}'s nodes", list)
-        for side in ("inputs", "outputs"):
-            for _, border in _items(saved.get(side), f"{where}'s {side}"):
-                for name in ("name", "type"):
-                    _expect(border.get(name), f"the {name} of {where}'s {side}", str)
-                list(_items(border.get("linkIds"), f"the linkIds of {where}'s {side}", int, str))
         _check_graph(saved, where)
     extra = _expect(workflow.get("extra"), "extra", dict, None) or {}
     groups = _expect(extra.get("groupNodes"), "groupNodes", dict, None) or {}
@@ -80,6 +75,15 @@ def _check_graph(saved: dict[str, Any], where: str) -> None:
         seen.add(key)
         _check_node(node, f"node {key}")
     _check_links(saved, where)
+    _check_borders(saved, where)
+
+
+def _check_borders(saved: dict[str, Any], where: str) -> None:
+    for side in ("inputs", "outputs"):
+        for _, border in _items(saved.get(side), f"{where}'s {side}"):
+            for name in ("name", "type"):
+                _expect(border.get(name), f"the {name} of {where}'s {side}", str)
+            list(_items(border.get("linkIds"), f"the linkIds of {where}'s {side}", int, str))
 
 
 def _check_counters(saved: dict[str, Any], where: str) -> None:
