@@ -25,6 +25,7 @@ def link_broadcasts(graph: Graph) -> None:
                 source = _saved_source(graph, node, number) or _source(graph, node, socket)
                 if source:
                     graph.join(graph.free_link(), *source, node, number)
+                    _forget(graph, node, number)
     for node in graph.of_type(*BROADCASTERS):
         links = _links_into(graph, node)
         ended = [k for k in links if k.kind in OLD_TYPES and not _is_awaited(graph, k.kind)]
@@ -34,17 +35,32 @@ def link_broadcasts(graph: Graph) -> None:
             graph.remove(node)
 
 
+def _saved_links(graph: Graph) -> list[dict[str, Any]]:
+    return (graph.saved.get("extra") or {}).get("ue_links") or []
+
+
+def _is_into(link: dict[str, Any], node: Node, number: int) -> bool:
+    """Whether a saved broadcast went to this input."""
+    return (str(link.get("downstream")), link.get("downstream_slot")) == (str(node["id"]), number)
+
+
 def _saved_source(graph: Graph, node: Node, number: int) -> tuple[Any, int] | None:
     """What the file says that the input got."""
-    for link in (graph.saved.get("extra") or {}).get("ue_links") or ():
-        ends = str(link.get("downstream")), link.get("downstream_slot")
-        if ends == (str(node["id"]), number):
+    for link in _saved_links(graph):
+        if _is_into(link, node, number):
             sources = [SUBGRAPH_INPUTS, *graph.nodes]
             source = next((k for k in sources if str(k) == str(link.get("upstream"))), None)
-            slot = link.get("upstream_slot")
+            slot: Any = link.get("upstream_slot")
             if _has_output(graph, source, slot):
                 return source, slot
     return None
+
+
+def _forget(graph: Graph, node: Node, number: int) -> None:
+    """Drop what is a real link now from the list of broadcasts."""
+    if links := _saved_links(graph):
+        kept = [link for link in links if not _is_into(link, node, number)]
+        graph.saved["extra"]["ue_links"] = kept
 
 
 def _has_output(graph: Graph, source: Any, slot: Any) -> bool:

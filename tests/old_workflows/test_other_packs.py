@@ -76,6 +76,7 @@ def test_what_was_broadcast_is_linked(saved_links):
     kinds = [node["type"] for node in new["nodes"]]
     assert kinds.count("PulidLoader") == 1
     assert "Anything Everywhere" not in kinds
+    assert not new["extra"].get("ue_links")
     assert not [kind for kind in kinds if kind.startswith("PulidFlux")]
     assert "Anything Everywhere3" in kinds, "it broadcasts a VAE as well"
     assert convert(workflow).remarks == []
