@@ -1,5 +1,5 @@
-"""A newcomer's walk: every command of README.md, of CONTRIBUTING.md and of the pages in docs, as it
-stands there, in a fresh folder and home.
+"""A newcomer's walk: every command of README.md (in both languages), of CONTRIBUTING.md and of the pages
+in docs, as it stands there, in a fresh folder and home.
 
 The repository is cloned from this checkout's last commit. What takes minutes to install is not
 installed twice: each clone is given this checkout's virtual environment, ComfyUI and stage.
@@ -21,7 +21,8 @@ from pulid_pack.pulid_core.wavespeed.credentials import KEY_VARIABLE
 from pulid_pack.tests.old_workflows import old_graphs
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAMES = ("README.md", "README.zh.md", "CONTRIBUTING.md")
+PAGES = [*(ROOT / name for name in NAMES), *sorted((ROOT / "docs").glob("*.md"))]
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 CLONE = "git clone https://github.com/pulid-for-flux/pulid-for-flux"
 PACK = "pulid-for-flux"

@@ -84,24 +84,28 @@ def _links_into(graph: Graph, node: Node) -> list[Link]:
     return [link for socket in node.get("inputs") or () if (link := graph.link_at(socket))]
 
 
-def _rules(caster: Node) -> dict[str, str]:
-    """Patterns that a broadcast's nodes (title) and inputs (input) must match."""
-    saved = (caster.get("properties") or {}).get("ue_properties") or {}
+def _rules(caster: Node) -> dict[str, tuple[str, bool]]:
+    """Patterns for the title of a node and the name of its input, and whether they must not fit."""
+    saved = (caster.get("properties") or {}).get("ue_properties")
+    saved = saved if isinstance(saved, dict) else {}
     values = caster.get("widgets_values") if caster["type"].endswith("?") else ()
     values = values if isinstance(values, list) else ()
     old = dict(zip(("title_regex", "input_regex"), values, strict=False))
-    rules = {name: saved.get(name) or old.get(name) for name in ("title_regex", "input_regex")}
-    return {
-        name: rule
-        for name, rule in rules.items()
-        if isinstance(rule, str) and rule not in ("", ".*")
-    }
+    rules = {}
+    for name in ("title_regex", "input_regex"):
+        pattern = saved.get(name) or old.get(name)
+        if isinstance(pattern, str) and pattern not in ("", ".*"):
+            rules[name] = pattern, bool(saved.get(f"{name}_invert"))
+    return rules
 
 
 def _fits(caster: Node, node: Node, socket: dict[str, Any]) -> bool:
     names = {"title_regex": node.get("title") or node["type"], "input_regex": socket["name"]}
     try:
-        return all(re.search(rule, str(names[name])) for name, rule in _rules(caster).items())
+        return all(
+            (re.search(pattern, str(names[name])) is None) == must_not
+            for name, (pattern, must_not) in _rules(caster).items()
+        )
     except re.error:
         return False
 

@@ -72,7 +72,11 @@ def _png_texts(data: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _png_text(kind: bytes, text: bytes) -> bytes:
-    if kind == b"tEXt":
+    if kind == b"tEXt":  # latin-1 by the rule, UTF-8 by many programs
+        try:
+            text.decode()
+        except UnicodeDecodeError:
+            return text.decode("latin-1").encode()
         return text
     if kind == b"zTXt":
         return _unpacked(text[1:])

@@ -39,6 +39,14 @@ def test_a_png_with_the_workflow_inside(kind, tmp_path):
     assert read_workflow(path) == saved()
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_png_with_letters_beyond_ascii(encoding, tmp_path):
+    text = '{"nodes": [], "title": "Möwe"}'
+    body = b"workflow\0" + text.encode(encoding)
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"tEXt", body))
+    assert read_workflow(tmp_path / "a.png") == {"nodes": [], "title": "Möwe"}
+
+
 def test_a_png_with_only_the_prompt_inside(tmp_path):
     path, info = tmp_path / "picture.png", PngInfo()
     info.add_text("prompt", json.dumps(prompt()))
@@ -201,7 +209,7 @@ def spots(value, path=()):
             yield (*path, key)
 
 
-@settings(max_examples=6000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_value_of_another_kind_ends_in_a_sentence(data):
     graph = OldGraph()

@@ -111,6 +111,22 @@ def test_of_two_broadcasts_the_one_with_a_fitting_rule_is_taken():
     assert files == {"First person": "one.safetensors", "Second person": "two.safetensors"}
 
 
+@pytest.mark.parametrize(("inverted", "taken"), [(True, "two"), (False, "one")])
+def test_a_rule_may_say_what_does_not_fit(inverted, taken):
+    """As newer versions of Use Everywhere save it."""
+    graph = OldGraph()
+    for name, rules in (
+        ("one", {}),
+        ("two", {"title_regex": "Second", "title_regex_invert": inverted}),
+    ):
+        loader = graph.loader("model", [f"{name}.safetensors"])
+        graph.add("Anything Everywhere", [], [], anything=loader)
+        graph.nodes[-1]["properties"]["ue_properties"] = rules
+    graph.add("ApplyPulidFlux", ["MODEL"], BALAZIK, pulid_flux=None)
+    (loader,) = nodes(convert(graph.saved()).workflow, "PulidLoader")
+    assert loader["widgets_values"][0] == f"{taken}.safetensors"
+
+
 def test_a_loader_that_only_an_unknown_node_uses_is_told():
     graph = OldGraph()
     graph.add("SomePulidThing", ["MODEL"], [], pulid_flux=graph.loader("model"))
