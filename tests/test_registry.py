@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 REVIEW = ROOT / ".github" / "registry-review.md"
@@ -141,6 +142,16 @@ def test_the_metadata_are_whole(tree):
         r'= "https://github.com/pulid-for-flux/pulid-for-flux/blob/main/([\w./-]+)', project
     ):
         assert (tree / address).is_file()
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda path: path.stem
+)
+def test_githubs_files_can_be_read(path):
+    """And what was never run there says so."""
+    text = path.read_text(encoding="utf-8")
+    assert yaml.safe_load(text)
+    assert path.parent.name != "workflows" or "never run there yet" in text
 
 
 def test_pip_installs_the_core_under_a_name_of_its_own(tree, tmp_path):
