@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import yaml
@@ -96,7 +97,7 @@ def test_no_link_in_it_is_dead(texts, archive):
         if name.endswith(".md")
         for link in LINK.findall(text)
         if not link.startswith(("https://", "http://"))
-        and os.path.normpath(os.path.join(os.path.dirname(name), link)) not in known  # noqa: PTH118, PTH120
+        and os.path.normpath(os.path.join(os.path.dirname(name), unquote(link))) not in known  # noqa: PTH118, PTH120
     ]
     assert dead == []
 
