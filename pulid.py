@@ -98,11 +98,11 @@ def agreed() -> bool:
 
 def convert(options: argparse.Namespace) -> int:
     """Put our nodes into a workflow made with an older PuLID-FLUX pack."""
-    from pulid_core.old_workflows import OldWorkflowError
+    from pulid_core.old_workflows import OldWorkflowError, read_workflow
     from pulid_core.old_workflows import convert as convert_workflow
 
     try:
-        workflow = json.loads(options.old.read_text(encoding="utf-8-sig"))
+        workflow = read_workflow(options.old)
         is_same = options.new.exists() and options.new.samefile(options.old)
         conversion = convert_workflow(workflow)
         text = json.dumps(conversion.workflow, indent=2, ensure_ascii=False).encode()
@@ -118,8 +118,10 @@ def convert(options: argparse.Namespace) -> int:
         ) from error
     if conversion.replaced:
         say(f"{options.new}: {conversion.replaced} of our nodes stand for the old ones.")
+    elif conversion.remarks:
+        say(f"{options.new}: nothing was replaced, for a reason:")
     else:
-        say(f"{options.new}: the same; nothing in {options.old} could be replaced.")
+        say(f"{options.new}: unchanged; {options.old} holds no node of the older PuLID-FLUX packs.")
     for remark in conversion.remarks:
         say(f"* {remark}")
     return 0
@@ -152,7 +154,7 @@ def parser() -> argparse.ArgumentParser:
     )
     models_command.add_argument("--yes", action="store_true", help="download without asking")
     convert_command = names.add_parser("convert", help=convert.__doc__)
-    convert_command.add_argument("old", type=Path, help="saved, or exported for the API")
+    convert_command.add_argument("old", type=Path, help="JSON, or a picture that holds it")
     convert_command.add_argument("new", type=Path, help="the file to write")
     return commands
 

@@ -20,6 +20,7 @@ from .setup import (
     provide,
     say,
     set_up,
+    set_up_remote,
 )
 from .steps import Job, Step, audit, run, run_pytest, summarise
 
@@ -39,9 +40,13 @@ def demo(options: argparse.Namespace) -> int:
     """Run the example graph in a real ComfyUI, from photo to picture."""
     if options.live and not os.environ.get("WAVESPEED_API_KEY"):
         raise SetupError("--live needs a WaveSpeed key: set WAVESPEED_API_KEY, then run it again.")
-    set_up()
+    if options.photo and not options.photo.is_file():
+        raise SetupError(f"There is no photo at {options.photo}.")
+    if options.models and not options.models.is_dir():
+        raise SetupError(f"There is no models folder at {options.models}.")
     if options.remote:
         return remote_demo(options)
+    set_up("demo")
     if options.models is None:
         make_stage()
     comfyui = provide(tiny_t5=options.models is None)
@@ -54,11 +59,11 @@ def demo(options: argparse.Namespace) -> int:
 
 
 def remote_demo(options: argparse.Namespace) -> int:
-    """Run the remote graph against a stand-in of WaveSpeed, or against the service itself."""
-    comfyui = provide()
+    """Run the remote half against a stand-in of WaveSpeed, or against the service itself."""
+    set_up_remote()
     # The live folder holds the record of what was paid; the other is emptied at every start.
     base = CACHE / ("demo-live" if options.live else "demo-remote")
-    arguments = ["--comfyui", comfyui, "--base", base, "--output", ROOT / "demo-pictures"]
+    arguments = ["--base", base, "--output", ROOT / "demo-pictures"]
     arguments += [f"--{name}" for name in ("live", "yes") if getattr(options, name)]
     return in_venv(DEVTOOLS / "remote_demo.py", *arguments, *wishes(options))
 
@@ -151,7 +156,7 @@ def browser_job(extra: list[str], **environment: str) -> Job | Step:
 
 
 def pages(_: argparse.Namespace) -> int:
-    """Rewrite the tables in the nodes' help pages and in the README from the nodes themselves."""
+    """Rewrite the tables in the nodes' help pages and in docs/models.md from what they describe."""
     set_up()
     arguments = ["--comfyui", provide(), "--base", CACHE / "pages"]
     return in_venv(DEVTOOLS / "pages.py", *arguments)

@@ -9,17 +9,19 @@ import sys
 from pathlib import Path
 
 import portrait_workflow
+import registration
 import tiny_stage
 from comfyui import ComfyServer, Run, ServerError
 from workflow_conversion import WorkflowError, to_prompt
 
+assert registration.pack  # it makes the repository importable under this name
+from pulid_pack.pulid_core.errors import PulidError  # noqa: E402
+from pulid_pack.pulid_core.face.analyser import FaceAnalyser  # noqa: E402
+from pulid_pack.pulid_core.images import photo_from_file  # noqa: E402
+
 RANDOM_WEIGHTS = """
-The weights are random: the picture proves that the whole pipeline runs, not that it paints the
-person. For a likeness, add --models with a ComfyUI models folder that holds the real files.
-"""
-TINY_DETECTOR = """
-The random stage's face detector knows only the built-in photo, so it finds no face in yours.
-Leave out --photo, or add --models with the real files.
+The checkpoints are tiny and random: this shows the way from a photo to what the encoder sees, and that the whole
+graph runs here. It paints nobody; for that, add --models with a ComfyUI models folder that holds the real files.
 """
 
 
@@ -59,23 +61,35 @@ def run_demo(options: argparse.Namespace) -> None:
         say(RANDOM_WEIGHTS)
     options.base.mkdir(parents=True, exist_ok=True)
     photo = options.photo or tiny_stage.demo_photo(options.base / "portrait.png")
-    if not photo.is_file():
-        raise DemoError(f"There is no photo at {photo}.")
-    if options.models and not options.models.is_dir():
-        raise DemoError(f"There is no models folder at {options.models}.")
+    models = options.models or options.stage
+    refuse_without_face(photo, models)
     say(f"Starting ComfyUI (log: {options.base / 'comfyui.log'}) ...")
-    with ComfyServer(options.comfyui, options.base, options.models or options.stage) as server:
+    with ComfyServer(options.comfyui, options.base, models) as server:
         workflow = portrait_workflow.load(server.upload_image(photo), options.prompt)
         prompt = to_prompt(workflow, server.object_info())
         progress = Progress(prompt)
         say(f"Running {portrait_workflow.PATH.name} with {photo} ...")
         run = server.run(prompt, timeout_s=3600, on_event=progress)
         progress.close()
-    refuse_failure(run, own_photo=bool(options.photo and options.stage))
-    report(run, prompt, options.output)
+    refuse_failure(run)
+    report(run, prompt, options)
 
 
-def refuse_failure(run: Run, *, own_photo: bool) -> None:
+def refuse_without_face(photo: Path, models: Path) -> None:
+    """Look for a face before ComfyUI starts, which takes minutes, and say what was found."""
+    folder = models / "insightface" / "models" / "antelopev2"
+    if not folder.is_dir():
+        return  # named in extra_model_paths.yaml, maybe; ComfyUI will say
+    faces = FaceAnalyser(folder).find(photo_from_file(photo))
+    if not faces:
+        raise DemoError(
+            f"No face was found on {photo}. Use a photo with a face at least about 100 px wide, "
+            "upright and unobstructed."
+        )
+    say(f"{len(faces)} face(s) found on {photo}.")
+
+
+def refuse_failure(run: Run) -> None:
     if run.error is None:
         return
     lines = [f"ComfyUI says: {run.error.message}"]
@@ -83,21 +97,21 @@ def refuse_failure(run: Run, *, own_photo: bool) -> None:
         lines[0] = f"{run.error.node_type} says: {run.error.message}"
     for refusal in run.node_errors.values():
         lines += [f"{refusal['class_type']}: {error['details']}" for error in refusal["errors"]]
-    if own_photo and "face" in run.error.message.lower():
-        lines.append(TINY_DETECTOR)
     raise DemoError("\n".join(lines))
 
 
-def report(run: Run, prompt: dict[str, dict], output: Path) -> None:
-    output.mkdir(parents=True, exist_ok=True)
+def report(run: Run, prompt: dict[str, dict], options: argparse.Namespace) -> None:
+    options.output.mkdir(parents=True, exist_ok=True)
     say(f"Done in {run.seconds:.0f} s.")
+    told = {"PulidApplyFlux": ("face", "The face, and what the encoder saw of it")}
+    if options.models:  # random weights paint noise
+        told["SaveImage"] = ("picture", "The picture")
     for node, pictures in run.images.items():
-        name, label = {
-            "SaveImage": ("picture", "The picture"),
-            "PulidApplyFlux": ("face", "The face that was used"),
-        }[prompt[node]["class_type"]]
-        copy = shutil.copy(pictures[0], output / f"{name}{pictures[0].suffix}")
-        say(f"{label}: {copy}")
+        if prompt[node]["class_type"] in told:
+            name, label = told[prompt[node]["class_type"]]
+            copy = shutil.copy(pictures[0], options.output / f"{name}{pictures[0].suffix}")
+            say(f"{label}: {copy}")
+    say(f"The graph: {portrait_workflow.PATH}; drag it into ComfyUI's window.")
 
 
 def say(text: str, end: str = "\n") -> None:
@@ -117,7 +131,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     try:
         run_demo(parser().parse_args())
-    except (DemoError, ServerError, WorkflowError) as error:
+    except (DemoError, ServerError, WorkflowError, PulidError) as error:
         say(f"\n{error}")
         return 1
     except KeyboardInterrupt:

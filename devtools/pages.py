@@ -1,4 +1,4 @@
-"""The generated parts of the nodes' help pages and of README.md.
+"""The generated parts of the nodes' help pages and of docs/models.md.
 
 ComfyUI shows `web/docs/<node id>.md` as a node's help. Inputs and outputs come from /object_info, the
 errors from docs/troubleshooting.md, models from the catalogue; prose is written by hand
@@ -7,7 +7,7 @@ around them. A node without a page gets a first one. Started by `python dev.py p
 
 import argparse
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,9 @@ assert registration.pack  # it makes the repository importable under this name
 from pulid_pack.pulid_core.model_files.catalogue import models_table  # noqa: E402
 
 PAGES = Path("web") / "docs"
-README = Path("README.md")
+MODELS = Path("docs/models.md")
 TROUBLESHOOTING = Path("docs/troubleshooting.md")
-GENERATED = re.compile(
-    r"<!-- (models|inputs|outputs|errors)((?: \w+)?) -->\n.*?<!-- /\1\2 -->", re.DOTALL
-)
+GENERATED = re.compile(r"<!-- (models|inputs|outputs|errors) -->\n.*?<!-- /\1 -->", re.DOTALL)
 FOUND_HERE = {"auto", "none"}
 """Choices that stand among names of files and devices, which differ from machine to machine."""
 ROW = re.compile(r"\|(.+)\|(.+)\|(.+)\|")
@@ -81,7 +79,7 @@ class Trouble:
 
 
 def generate(object_info: dict[str, NodeInfo], root: Path = ROOT) -> dict[Path, str]:
-    """Give README.md and every help page as they should be, by path below the root.
+    """Give docs/models.md and every help page as they should be, by path below the root.
 
     Args:
         object_info: All nodes of a ComfyUI with this pack.
@@ -92,32 +90,30 @@ def generate(object_info: dict[str, NodeInfo], root: Path = ROOT) -> dict[Path, 
         for name, info in object_info.items()
         if info["python_module"] == f"custom_nodes.{PACK_NAME}"
     }
-    readme = (root / README).read_text(encoding="utf-8")
+    models = (root / MODELS).read_text(encoding="utf-8")
     troubles = troubleshooting((root / TROUBLESHOOTING).read_text(encoding="utf-8"))
-    files = {README: fill(readme, nodes, troubles)}
+    files = {MODELS: fill(models, {}, troubles)}
     for name, info in nodes.items():
         page = root / PAGES / f"{name}.md"
         text = page.read_text(encoding="utf-8") if page.exists() else FIRST_PAGE.format(**info)
-        files[PAGES / page.name] = fill(text, {**nodes, "": info}, troubles)
+        files[PAGES / page.name] = fill(text, info, troubles)
     return files
 
 
-def fill(text: str, nodes: dict[str, NodeInfo], troubles: list[Trouble]) -> str:
-    """Write what stands between markers: of the node they name, or of the page's own."""
+def fill(text: str, info: NodeInfo, troubles: list[Trouble]) -> str:
+    """Write what stands between markers; a page of a node is filled with what that node has."""
 
     def between_markers(found: re.Match[str]) -> str:
-        kind, name = found[1], found[2].strip()
+        kind = found[1]
         if kind == "models":
             content = f"\n{models_table()}\n"
-        elif name:
-            content = inputs_table(nodes[name])
         elif kind == "inputs":
-            content = inputs_list(nodes[name])
+            content = inputs_list(info)
         elif kind == "outputs":
-            content = outputs_list(nodes[name])
+            content = outputs_list(info)
         else:
-            content = errors_list(nodes[name], troubles)
-        return f"<!-- {kind}{found[2]} -->\n{content}\n<!-- /{kind}{found[2]} -->"
+            content = errors_list(info, troubles)
+        return f"<!-- {kind} -->\n{content}\n<!-- /{kind} -->"
 
     return GENERATED.sub(between_markers, text)
 
@@ -127,20 +123,6 @@ def described_inputs(info: NodeInfo) -> Iterator[tuple[str, str, dict[str, Any],
     for group in ("required", "optional"):
         for name, (kind, options) in info["input"].get(group, {}).items():
             yield name, kind, options, group == "optional"
-
-
-def inputs_table(info: NodeInfo) -> str:
-    """A row for each input, for the README."""
-    rows = [
-        (
-            code(name) + (" (optional)" if is_optional else ""),
-            options["tooltip"],
-            allowed(options),
-            default(options),
-        )
-        for name, _, options, is_optional in described_inputs(info)
-    ]
-    return table(["input", "meaning", "range", "default"], rows)
 
 
 def inputs_list(info: NodeInfo) -> str:
@@ -230,12 +212,6 @@ def number(value: float) -> str:
 
 def code(text: str) -> str:
     return f"`{text}`"
-
-
-def table(head: list[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of GitHub's Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(escaped, line))} |" for line in lines)
 
 
 def escaped(cell: str) -> str:

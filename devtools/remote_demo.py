@@ -1,4 +1,4 @@
-"""The remote demo: the shared remote workflow in a real ComfyUI, against the stand-in or live.
+"""The remote demo: one portrait by the remote half itself, against the stand-in or live; no torch, no ComfyUI.
 
 Started by `python dev.py demo --remote`, which prepares what the arguments name.
 """
@@ -10,21 +10,29 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import portrait_workflow
 import registration
-import tiny_stage
-from comfyui import ROOT, ComfyServer, ServerError
-from demo import DemoError, Progress, refuse_failure, say
+import skimage.data
 from PIL import Image
-from wavespeed_standin import COMFY_PACK, Standin
-from workflow_conversion import WorkflowError, to_prompt
+from wavespeed_standin import Standin
 
 assert registration.pack  # it makes the repository importable under this name
 from pulid_pack.pulid_core.errors import PulidError  # noqa: E402
-from pulid_pack.pulid_core.wavespeed import WavespeedClient  # noqa: E402
+from pulid_pack.pulid_core.wavespeed import (  # noqa: E402
+    AddressPolicy,
+    Transport,
+    WavespeedClient,
+    terminal_progress,
+)
 
 STANDIN_KEY = "standin-key-of-the-demo"
-STATE_FOLDER = Path("user") / "__wavespeed_flux_pulid"
+SEED = 7
+
+
+class DemoError(Exception):
+    """The demo did not come to its picture; the text says why."""
+
 
 STANDIN = """
 This runs against a stand-in of WaveSpeed on this machine: no key, no network, no cost. A stand-in
@@ -37,30 +45,50 @@ but unguessable address: use it with the consent of the person shown.
 
 
 def run_demo(options: argparse.Namespace) -> None:
-    """Run the workflow and copy its picture to the output folder."""
+    """Make one picture and put it into the output folder."""
     say(LIVE if options.live else STANDIN)
     options.base.mkdir(parents=True, exist_ok=True)
-    photo = options.photo or tiny_stage.demo_photo(options.base / "portrait.png")
-    if not photo.is_file():
-        raise DemoError(f"There is no photo at {photo}.")
+    photo = photo_of(options)
+    prompt = options.prompt or workflow_prompt()
+    say(f"The photo: {photo}\nThe prompt: {prompt}")
     with contextlib.ExitStack() as stack:
         if options.live:
-            agree(WavespeedClient(options.base / STATE_FOLDER), options.yes)
-            packs, environment = (ROOT,), {}
+            client = WavespeedClient(options.base)
+            agree(client, options.yes)
         else:
             # What an earlier stand-in delivered is unknown to this one.
-            shutil.rmtree(options.base / STATE_FOLDER, ignore_errors=True)
+            shutil.rmtree(options.base, ignore_errors=True)
             service = stack.enter_context(Standin(key=STANDIN_KEY, generation_s=3))
-            packs, environment = (ROOT, COMFY_PACK), service.environment()
-        say(f"Starting ComfyUI (log: {options.base / 'comfyui.log'}) ...")
-        models = options.base / "models"
-        server = stack.enter_context(
-            ComfyServer(options.comfyui, options.base, models, packs=packs, environment=environment)
-        )
-        picture = run_workflow(server, photo, options.prompt)
-        report(picture, options)
+            client = standin_client(options.base, service)
+        with Image.open(photo) as opened:
+            pixels = np.asarray(opened.convert("RGB"))
+        batch = client.generate(pixels, prompt, seed=SEED, progress=terminal_progress)
+        report(batch.images[0], options)
         if not options.live:
             say(f"The stand-in's books: {service.paid} image paid, with play money.")
+
+
+def photo_of(options: argparse.Namespace) -> Path:
+    """The user's photo, else scikit-image's astronaut (NASA, public domain)."""
+    if options.photo:
+        return options.photo
+    path = options.output / "portrait.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(skimage.data.astronaut()).save(path)
+    return path
+
+
+def workflow_prompt() -> str:
+    """What the shared workflow asks for, on its first line."""
+    workflow = portrait_workflow.read(portrait_workflow.REMOTE_PATH)
+    node = portrait_workflow.only_node(workflow, "WavespeedFluxPulidRemote")
+    return node["widgets_values"][0].splitlines()[0]
+
+
+def standin_client(base: Path, service: Standin) -> WavespeedClient:
+    """A client that may speak to the stand-in alone."""
+    transport = Transport(AddressPolicy(frozenset({service.url})))
+    return WavespeedClient(base, api_key=STANDIN_KEY, transport=transport, base_url=service.url)
 
 
 def agree(client: WavespeedClient, agreed: bool, ask: Callable[[str], str] = input) -> None:
@@ -74,33 +102,21 @@ def agree(client: WavespeedClient, agreed: bool, ask: Callable[[str], str] = inp
         raise DemoError("Nothing was sent.")
 
 
-def run_workflow(server: ComfyServer, photo: Path, text: str | None) -> Path:
-    name = server.upload_image(photo)
-    workflow = portrait_workflow.load(name, text, portrait_workflow.REMOTE_PATH)
-    prompt = to_prompt(workflow, server.object_info())
-    progress = Progress(prompt)
-    say(f"Running {portrait_workflow.REMOTE_PATH.name} with {photo} ...")
-    run = server.run(prompt, timeout_s=900, on_event=progress)
-    progress.close()
-    refuse_failure(run, own_photo=False)
-    say(f"Done in {run.seconds:.0f} s.")
-    ((picture,),) = run.images.values()
-    return picture
-
-
-def report(picture: Path, options: argparse.Namespace) -> None:
+def report(image: np.ndarray, options: argparse.Namespace) -> None:
     options.output.mkdir(parents=True, exist_ok=True)
-    name = "remote" if options.live else "remote-standin"
-    copy = Path(shutil.copy(picture, options.output / f"{name}{picture.suffix}"))
-    say(f"The picture{'' if options.live else ' of the stand-in'}: {copy}")
-    if sys.stdout.isatty():
-        with Image.open(copy) as opened:
-            opened.show()
+    path = options.output / f"{'remote' if options.live else 'remote-standin'}.png"
+    Image.fromarray((image * 255).round().astype("uint8")).save(path)
+    say(f"The picture{'' if options.live else ' of the stand-in'}: {path}")
+    say(f"The graph: {portrait_workflow.REMOTE_PATH}; drag it into ComfyUI's window.")
+
+
+def say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - this is what the demo is for
 
 
 def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser()
-    for name in ("comfyui", "base", "output"):
+    for name in ("base", "output"):
         arguments.add_argument(f"--{name}", type=Path, required=True)
     arguments.add_argument("--photo", type=Path)
     arguments.add_argument("--prompt")
@@ -112,7 +128,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     try:
         run_demo(parser().parse_args())
-    except (DemoError, ServerError, WorkflowError, PulidError) as error:
+    except (DemoError, PulidError) as error:
         say(f"\n{error}")
         return 1
     except (KeyboardInterrupt, EOFError):

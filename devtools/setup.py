@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -22,11 +23,16 @@ GPU_FOLDER = CACHE / "gpu"
 BOUNDS = CACHE / "bounds"
 ENDS = ("lowest", "newest")
 """Both ends of what requirements.txt allows; each is installed into a folder of its own."""
-REQUIREMENTS = (
-    "requirements.txt",
-    "devtools/requirements.txt",
-    "devtools/requirements-peers.txt",
-)
+RUNTIME, PEERS = "requirements.txt", "devtools/requirements-peers.txt"
+DEMO, REMOTE = "devtools/requirements-demo.txt", "devtools/requirements-remote.txt"
+TOOLS = "devtools/requirements.txt"
+REQUIREMENTS = (RUNTIME, PEERS, DEMO, REMOTE, TOOLS)
+PARTS = {"demo": (RUNTIME, DEMO), "test": (RUNTIME, DEMO, TOOLS)}
+"""What is installed besides ComfyUI's requirements and the peers."""
+SIZES = {"remote": "0.3 GB", "demo": "7 GB with PyTorch for CUDA", "test": "8 GB"}
+"""On Linux, about; on Windows and macOS PyTorch comes without CUDA and is much smaller."""
+PROBE = "packaging"
+"""A small package, asked for to learn whether PyPI answers."""
 
 
 class SetupError(Exception):
@@ -48,22 +54,76 @@ def provide(version: str | None = None, *, tiny_t5: bool = False) -> Path:
         raise SetupError(str(error)) from error
 
 
-def set_up() -> None:
-    """Make `.venv`, or complete it; quick when nothing changed since the last time."""
+def set_up(part: str = "test") -> None:
+    """Make `.venv`, or complete it; quick when nothing changed since the last time.
+
+    Args:
+        part: Of `PARTS`; what `test` needs is enough for every other.
+    """
     make_venv()
-    comfyui = provide()
-    comfyui_requirements = comfyui / "requirements.txt"
-    stamp = VENV / "dev-stamp"
-    wanted = digest([comfyui_requirements, *(ROOT / name for name in REQUIREMENTS)])
-    if stamp.exists() and stamp.read_text() == wanted:
-        return
-    stamp.unlink(missing_ok=True)
-    runtime, tools, peers = (str(ROOT / name) for name in REQUIREMENTS)
-    say("Installing PyTorch, ComfyUI's requirements and the test tools (several GB, minutes) ...")
+    parts = {part, "test"}
+    if any(stamp_of(known).exists() for known in parts):
+        comfyui = provide() / "requirements.txt"
+        if any(is_whole(known, comfyui) for known in parts):
+            return
+    check_network()
+    say("Getting ComfyUI's source ...")
+    comfyui = provide() / "requirements.txt"
+    stamp_of(part).unlink(missing_ok=True)
+    say(f"Installing PyTorch and what ComfyUI needs into {VENV} (up to {SIZES[part]}) ...")
     # First, so that ComfyUI's bare "torchaudio" is met and does not choose another torch.
-    pip("--no-deps", "-r", peers)
-    pip("-r", tools, "-r", str(comfyui_requirements), "-r", runtime)
-    stamp.write_text(wanted)
+    pip("--no-deps", "-r", str(ROOT / PEERS))
+    files = [str(ROOT / name) for name in PARTS[part]] + [str(comfyui)]
+    pip(*(argument for file in files for argument in ("-r", file)))
+    stamp_of(part).write_text(digest(parts_files(part, comfyui)))
+
+
+def set_up_remote() -> None:
+    """Make `.venv` fit for the remote half alone: no torch, no ComfyUI."""
+    make_venv()
+    wanted = ("-r", str(ROOT / REMOTE))
+    quiet = ("-m", "pip", "install", "--no-index", "--disable-pip-version-check")
+    if runs(PYTHON, *quiet, *wanted):
+        return  # all of it is there
+    check_network()
+    say(f"Installing what the remote half needs into {VENV} (about {SIZES['remote']}) ...")
+    pip(*wanted)
+
+
+def is_whole(part: str, comfyui: Path) -> bool:
+    """Whether a part was set up, from these requirements."""
+    stamp = stamp_of(part)
+    return stamp.exists() and stamp.read_text() == digest(parts_files(part, comfyui))
+
+
+def stamp_of(part: str) -> Path:
+    """Where is written down of what a part was set up."""
+    return VENV / ("dev-stamp" if part == "test" else f"dev-stamp-{part}")
+
+
+def parts_files(part: str, comfyui: Path) -> list[Path]:
+    """The lists of packages that a part is installed from."""
+    return [comfyui, *(ROOT / name for name in (PEERS, *PARTS[part]))]
+
+
+def check_network() -> None:
+    """Learn within seconds whether PyPI answers; pip itself would try for minutes.
+
+    Raises:
+        SetupError: It does not.
+    """
+    command = [str(PYTHON), "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--quiet"]
+    command += ["--retries", "0", "--timeout", "8", "--disable-pip-version-check"]
+    with tempfile.TemporaryDirectory() as scratch:
+        done = subprocess.run(
+            [*command, "--dest", scratch, PROBE], capture_output=True, text=True, check=False
+        )
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise SetupError(
+            f"Packages are missing, and PyPI cannot be reached: {reason}\n"
+            "Check the network, or pip's proxy and index; then run the same command again."
+        )
 
 
 def make_venv() -> None:
@@ -99,8 +159,8 @@ def digest(files: list[Path]) -> str:
 
 
 def pip(*arguments: str) -> None:
-    """Install into the virtual environment."""
-    command = [str(PYTHON), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+    """Install into the virtual environment; pip itself says what comes and how far it is."""
+    command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check"]
     # The peers lack dependencies on purpose; what is never imported need not be compiled.
     command += ["--no-warn-conflicts", "--no-compile"]
     if subprocess.run([*command, *arguments], check=False).returncode:

@@ -5,10 +5,10 @@ Files are read as data: safetensors, or PyTorch files with weights_only. Sizes c
 
 from __future__ import annotations
 
-import pickle
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, TypeVar
 
 import torch
@@ -72,7 +72,7 @@ def read_state_dict(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
             return {key.removeprefix(prefix): file.get_tensor(key) for key in keys}
     try:
         state_dict = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         raise CheckpointError(
             path,
             "The file holds something other than weights, possibly code, and was not loaded. "

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from pulid_pack.devtools.comfyui import ROOT
 from pulid_pack.tests.old_workflows import old_graphs
 
@@ -91,5 +93,23 @@ def test_convert_reads_what_notepad_saved(tmp_path):
     """With a byte order mark."""
     old, new = tmp_path / "old.json", tmp_path / "new.json"
     old.write_text(json.dumps(old_graphs.prompt(old_graphs.SIPIE)), encoding="utf-8-sig")
+    assert run_convert(old, new).returncode == 0
+    assert json.loads(new.read_bytes())["6"]["class_type"] == "PulidApplyFlux"
+
+
+def test_convert_never_says_the_same_without_a_reason(tmp_path):
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    old.write_text(json.dumps({"1": {"class_type": "NunchakuFluxPuLIDApplyV2", "inputs": {}}}))
+    assert (
+        "for a reason:\n* NunchakuFluxPuLIDApplyV2 (node 1) stays" in run_convert(old, new).stdout
+    )
+    old.write_text(json.dumps({"1": {"class_type": "LoadImage", "inputs": {}}}))
+    assert "holds no node of the older PuLID-FLUX packs" in run_convert(old, new).stdout
+
+
+def test_convert_takes_a_picture(tmp_path):
+    old, new, info = tmp_path / "old.png", tmp_path / "new.json", PngInfo()
+    info.add_text("prompt", json.dumps(old_graphs.prompt()))
+    Image.new("RGB", (8, 8)).save(old, pnginfo=info)
     assert run_convert(old, new).returncode == 0
     assert json.loads(new.read_bytes())["6"]["class_type"] == "PulidApplyFlux"

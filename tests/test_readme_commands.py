@@ -1,4 +1,5 @@
-"""A newcomer's walk: every command of README.md, as it stands there, in a fresh folder and home.
+"""A newcomer's walk: every command of README.md (in both languages), of CONTRIBUTING.md and of the pages
+in docs, as it stands there, in a fresh folder and home.
 
 The repository is cloned from this checkout's last commit. What takes minutes to install is not
 installed twice: each clone is given this checkout's virtual environment, ComfyUI and stage.
@@ -20,7 +21,9 @@ from pulid_pack.pulid_core.wavespeed.credentials import KEY_VARIABLE
 from pulid_pack.tests.old_workflows import old_graphs
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+NAMES = ("README.md", "README.zh.md", "CONTRIBUTING.md")
+PAGES = [*(ROOT / name for name in NAMES), *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 CLONE = "git clone https://github.com/pulid-for-flux/pulid-for-flux"
 PACK = "pulid-for-flux"
 
@@ -32,6 +35,7 @@ INLINE = re.compile(
 COMMENT = re.compile(r"\s+#\s.*")
 
 WINDOWS = ("setx ", "python_embeded\\")
+"""A block that holds one of these is for Windows."""
 NOT_RUN = {
     "python dev.py test": "it would run this test again",
     "python dev.py test --fast": "a part of `dev.py test`, which runs this test",
@@ -39,8 +43,16 @@ NOT_RUN = {
     "python dev.py bench encode": "a part of bench",
     "python dev.py demo --remote --live": "spends money",
     "python dev.py pictures": "a part of `dev.py test`: the browser tests, with their pictures kept",
+    "python pulid.py convert": "the name of the command; it is run with its files",
     "hf auth login": "asks for an account's token",
-    "pip install --force-reinstall --no-deps onnxruntime-gpu": "for a GPU, into this checkout's .venv",
+    **dict.fromkeys(
+        (
+            "pip install --force-reinstall --no-deps onnxruntime-gpu",
+            'pip install --force-reinstall --no-deps "opencv-contrib-python<5"',
+            'pip install --force-reinstall --no-deps "opencv-python-headless<5"',
+        ),
+        "another build, into this checkout's .venv",
+    ),
 }
 """Commands that are not run here, and why."""
 STAND_INS = {
@@ -48,6 +60,7 @@ STAND_INS = {
     "me.jpg": "../../../photo.png",
     "OLD.json": "../../../old.json",
     "NEW.json": "../../../new.json",
+    "models NAME": "models ae.safetensors",
     "your-key": "0123456789",
 }
 """What a reader replaces, and what it is here, seen from the pack's folder."""
@@ -66,12 +79,18 @@ def scripts(text: str) -> list[Script]:
     return list(dict.fromkeys(found))
 
 
-SCRIPTS = scripts(README)
+SCRIPTS = scripts(TEXT)
 COMMANDS = {command for script in SCRIPTS for command in script}
-RUN = [
+FOR_BASH = [
     kept
     for script in SCRIPTS
-    if (kept := tuple(c for c in script if c not in NOT_RUN and not c.startswith(WINDOWS)))
+    if not any(command.startswith(WINDOWS) for command in script)
+    if (kept := tuple(command for command in script if command not in NOT_RUN))
+]
+RUN = [
+    script
+    for script in FOR_BASH
+    if not any(set(script) < set(other) for other in FOR_BASH)  # it is run there
 ]
 
 

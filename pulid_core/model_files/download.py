@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,20 +19,25 @@ from types import ModuleType
 from urllib.parse import urlsplit
 
 from ..errors import ModelDownloadError, importing
-from .catalogue import ALL_FILES, FACE_FILES, FLUX_FILES, HUB, ModelFile, size_text
+from .catalogue import ALL_FILES, FACE_FILES, FLUX_FILES, HUB, SMALLER_FILES, ModelFile, size_text
 from .finder import ModelFolders, find, find_by_name, target
 
 Targets = Mapping[ModelFile, Path]
 """Files to download, and where each belongs."""
 MISSING = "missing"
 """Name for whatever PuLID itself still lacks."""
-SHA256_DIGITS = 64
+SHA256 = re.compile("[0-9a-f]{64}")
+LISTED = (
+    ("PuLID; for saved identities the first is enough", FACE_FILES),
+    ("FLUX, for the workflows", FLUX_FILES),
+    ("Smaller, in place of flux1-dev and t5xxl_fp16", SMALLER_FILES),
+)
 
 
 def listing(folders: ModelFolders) -> str:
     """Every file, found where or missing, with size, licence and source."""
     lines = []
-    for title, files in (("PuLID", FACE_FILES), ("FLUX, for the workflows", FLUX_FILES)):
+    for title, files in LISTED:
         lines.append(title)
         for file in files:
             path = find(file, folders)
@@ -39,7 +45,7 @@ def listing(folders: ModelFolders) -> str:
             if path:
                 lines.append(f"    found    {path}")
             else:
-                lines.append(f"    MISSING  from {file.source}")
+                lines.append(f"    MISSING  {file.description}; from {file.source}")
     missing = chosen([MISSING], folders)
     if missing:
         size = size_text(sum(file.size for file in missing))
@@ -80,7 +86,10 @@ def plan(targets: Targets) -> str:
     Raises:
         MissingDependencyError: huggingface_hub is not installed, or cannot be imported.
     """
-    lines = [f"From {_told_endpoint(_hub())}:"]
+    hub = _hub()
+    lines = [f"From {_told_endpoint(hub)}:"]
+    if not _is_encrypted(hub):
+        lines.append("  (over plain http, so no Hugging Face token is sent)")
     for file, path in targets.items():
         lines.append(f"* {file.name}, {size_text(file.size)}, licence {file.licence}")
         lines.append(f"  from {file.repo}, to {path}")
@@ -99,6 +108,8 @@ class Download:
     commit: str
     etag: str
     size: int
+    sha256: str
+    """What the hub gives, else what the catalogue has; empty where neither knows it."""
 
     @property
     def partial(self) -> Path:
@@ -151,14 +162,31 @@ def _told_endpoint(hub: ModuleType) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
+def _is_encrypted(hub: ModuleType) -> bool:
+    return urlsplit(hub.constants.ENDPOINT).scheme == "https"
+
+
+def _token(hub: ModuleType) -> bool | None:
+    """What huggingface_hub is told of the token: None is the user's own, False is none."""
+    return None if _is_encrypted(hub) else False
+
+
 def _look_up(hub: ModuleType, file: ModelFile, path: Path) -> Download:
-    found = hub.get_hf_file_metadata(hub.hf_hub_url(file.repo, file.repo_path))
+    url = hub.hf_hub_url(file.repo, file.repo_path)
+    found = hub.get_hf_file_metadata(url, token=_token(hub))
     if not (found.commit_hash and found.etag and found.size):
         raise ModelDownloadError(
             f"{_told_endpoint(hub)} should be Hugging Face or a mirror of it, but its answer for "
             f"{file.name} is no hub's. Check HF_ENDPOINT, and whether the network asks for a login."
         )
-    return Download(file, path, found.commit_hash, found.etag, found.size)
+    is_named = SHA256.fullmatch(found.etag) is not None
+    if not (is_named or file.size_is_rounded or found.size == file.size):
+        raise ModelDownloadError(
+            f"{_told_endpoint(hub)} gives no SHA-256 for {file.name}, and a file of {found.size} "
+            f"bytes in place of {file.size}. Nothing was downloaded; choose another HF_ENDPOINT."
+        )
+    sha256 = found.etag if is_named else file.sha256
+    return Download(file, path, found.commit_hash, found.etag, found.size, sha256)
 
 
 def _fetch(hub: ModuleType, wanted: Download) -> None:
@@ -175,7 +203,7 @@ def _fetch(hub: ModuleType, wanted: Download) -> None:
             hub.hf_hub_url(wanted.file.repo, wanted.file.repo_path, revision=wanted.commit),
             stream,
             resume_size=here,
-            headers=hub.utils.build_hf_headers(),
+            headers=hub.utils.build_hf_headers(token=_token(hub)),
             displayed_filename=wanted.file.name,
         )
 
@@ -260,23 +288,22 @@ def _nearest_folder(path: Path) -> Path:
 
 
 def _check(wanted: Download) -> str:
-    """Compare with what the hub promised, and say what was compared."""
-    is_sha256 = len(wanted.etag) == SHA256_DIGITS
+    """Compare with what was promised, and say what was compared."""
     right = wanted.bytes_here == wanted.size
-    if right and is_sha256:
+    if right and wanted.sha256:
         digest = hashlib.sha256()
         with wanted.partial.open("rb") as stream:
             while chunk := stream.read(2**20):
                 digest.update(chunk)
-        right = digest.hexdigest() == wanted.etag
+        right = digest.hexdigest() == wanted.sha256
     if not right:
         wanted.partial.unlink()
         raise ModelDownloadError(
-            f"{wanted.file.name} came, but is not the file that the hub promised: its size or its "
+            f"{wanted.file.name} came, but is not the file that was promised: its size or its "
             "SHA-256 differs. It was deleted. Run this again; if it happens again, something "
             "between here and the hub changes downloads."
         )
-    return f"size{' and SHA-256' if is_sha256 else ''} checked"
+    return f"size{' and SHA-256' if wanted.sha256 else ''} checked"
 
 
 def _put_in_place(wanted: Download) -> None:

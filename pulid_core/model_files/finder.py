@@ -41,9 +41,10 @@ def comfyui_around(pack: Path) -> Path | None:
 def weight_files(kind: ModelFile, folders: ModelFolders) -> dict[str, Path]:
     """All weight files in the folders of this kind, by the name that a node shows."""
     files: dict[str, Path] = {}
+    suffixes = (*WEIGHT_SUFFIXES, Path(kind.name).suffix)
     for folder in kind.folders:
         for name, path in folders.files(folder).items():
-            if name.endswith(WEIGHT_SUFFIXES):
+            if name.endswith(suffixes):
                 files.setdefault(name, path)
     return files
 

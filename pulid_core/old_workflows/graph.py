@@ -11,18 +11,17 @@ Node = dict[str, Any]
 SUBGRAPH_INPUTS, SUBGRAPH_OUTPUTS = -10, -20
 """Ids that stand for a subgraph's own sockets at the ends of links."""
 MUTED, BYPASSED = 2, 4
-GAP_PX, TITLE_PX = 40, 30
 
 
 @dataclass
 class Link:
     """From an output of one node to an input of another."""
 
-    number: int
+    number: Any
     source: Any
-    slot: int
+    slot: Any
     target: Any
-    socket: int
+    socket: Any
     kind: str
     saved: Any
     """As it stands in the file: a list in format 0.4, a dict in format 1 and in subgraphs."""
@@ -33,15 +32,8 @@ class Link:
     def read(cls, saved: list | dict) -> Link:
         """Take either form."""
         ends = saved if isinstance(saved, dict) else dict(zip(cls.FIELDS, saved, strict=False))
-        return cls(
-            ends["id"],
-            ends["origin_id"],
-            ends["origin_slot"],
-            ends["target_id"],
-            ends["target_slot"],
-            ends["type"],
-            saved,
-        )
+        number, source, slot, target, socket, kind = (ends.get(field) for field in cls.FIELDS)
+        return cls(number, source, _slot(slot), target, _slot(socket), kind or "*", saved)
 
     def written(self) -> list | dict:
         """The same form, with what is in the file besides the link's ends."""
@@ -51,13 +43,18 @@ class Link:
         return [*values, *self.saved[6:]]
 
 
+def _slot(number: Any) -> Any:
+    """The number of an input or output, which some files hold as text."""
+    return int(number) if isinstance(number, str) and number.isdecimal() else number
+
+
 class Graph:
     """The root graph of a workflow, or one of its subgraphs; `write` puts changes into the file."""
 
     def __init__(self, saved: dict[str, Any]):
         self.saved = saved
         self.nodes: dict[Any, Node] = {node["id"]: node for node in saved["nodes"]}
-        links = [Link.read(link) for link in saved.get("links") or ()]
+        links = [Link.read(link) for link in saved.get("links") or () if link]
         self.links = {link.number: link for link in links}
         self.removed: set[str] = set()
         """Ids of the nodes that are no more."""
@@ -105,32 +102,35 @@ class Graph:
         del self.nodes[node["id"]]
         self.removed.add(str(node["id"]))
 
-    def connect(self, number: int, source: Node, target: Node, socket: int) -> None:
-        """Link the first output of one node to an input of another, under a free link id."""
-        kind = source["outputs"][0]["type"]
-        saved = {} if self._links_are_dicts() else [None] * 6
-        self.links[number] = Link(number, source["id"], 0, target["id"], socket, kind, saved)
-        source["outputs"][0]["links"].append(number)
-        target["inputs"][socket]["link"] = number
-
-    def free_place(
-        self, size: tuple[int, int], *wanted: tuple[float, float], ignored: Node | None = None
-    ) -> list[float]:
-        """The first of the places where a node covers no other, or the next free one below.
+    def join(self, number: int, source: Any, slot: int, target: Node, socket: int) -> None:
+        """Link an output of a node to an input of another, under a free link id.
 
         Args:
-            size: The node's width and height.
-            wanted: Where its upper left corner may be, best first.
-            ignored: A node that is no obstacle: the one to be placed.
+            number: The link's id.
+            source: Id of the node, or SUBGRAPH_INPUTS for a subgraph's own input.
+            slot: The output's number.
+            target: The other node.
+            socket: The input's number.
         """
-        others = [node for node in self.nodes.values() if node is not ignored]
-        for x, y in wanted:
-            if not _any_in_the_way(others, x, y, size):
-                return [x, y]
-        x, y = wanted[-1]
-        while _any_in_the_way(others, x, y, size):
-            y += GAP_PX
-        return [x, y]
+        output = self.outputs_of(source)[slot]
+        kept = "linkIds" if source == SUBGRAPH_INPUTS else "links"
+        ends = output[kept] = output.get(kept) or []
+        saved = {} if self._links_are_dicts() else [None] * 6
+        self.links[number] = Link(number, source, slot, target["id"], socket, output["type"], saved)
+        ends.append(number)
+        target["inputs"][socket]["link"] = number
+
+    def outputs_of(self, source: Any) -> list[dict[str, Any]]:
+        """The outputs of a node, or a subgraph's own inputs, which are outputs to its inside."""
+        if source == SUBGRAPH_INPUTS:
+            return self.saved.get("inputs") or []
+        return self.nodes.get(source, {}).get("outputs") or []
+
+    def free_link(self) -> int:
+        """An id above those of all links that there are and were."""
+        state = self.saved.get("state") or {}
+        last = self.saved.get("last_link_id") or state.get("lastLinkId")
+        return max([number for number in self.links if isinstance(number, int)] + [last or 0]) + 1
 
     def _links_are_dicts(self) -> bool:
         kinds = [type(link.saved) for link in self.links.values()]
@@ -144,25 +144,13 @@ class Graph:
                 alive = [number for number in route.get("linkIds") or () if number in self.links]
                 route["linkIds"] = alive
         if "linkExtensions" in extra:
-            extra["linkExtensions"] = [e for e in extra["linkExtensions"] if e["id"] in self.links]
+            extra["linkExtensions"] = [
+                e for e in extra["linkExtensions"] or () if e.get("id") in self.links
+            ]
         if "inputNode" in self.saved:  # a subgraph
-            for border in (*self.saved.get("inputs", ()), *self.saved.get("outputs", ())):
+            for border in (*(self.saved.get("inputs") or ()), *(self.saved.get("outputs") or ())):
                 alive = [number for number in border.get("linkIds") or () if number in self.links]
                 border["linkIds"] = alive
-
-
-def _any_in_the_way(nodes: list[Node], x: float, y: float, size: tuple[int, int]) -> bool:
-    for node in nodes:
-        left, top = xy(node["pos"])
-        width, height = xy(node.get("size") or (0, 0))
-        if (
-            left < x + size[0]
-            and x < left + width
-            and top - TITLE_PX < y + size[1]
-            and y - TITLE_PX < top + height
-        ):
-            return True
-    return False
 
 
 def input_named(node: Node, name: str) -> dict[str, Any] | None:
@@ -183,13 +171,13 @@ def is_inactive(node: Node) -> bool:
     return node.get("mode", 0) in (MUTED, BYPASSED)
 
 
-def xy(value: Any) -> tuple[float, float]:
-    """A position or size, which older files hold as {"0": x, "1": y}."""
-    if isinstance(value, dict):
-        return value["0"], value["1"]
-    return value[0], value[1]
-
-
 def subgraphs(workflow: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The definitions of a workflow's subgraphs."""
     yield from (workflow.get("definitions") or {}).get("subgraphs") or ()
+
+
+def number_sockets(graph: Graph, node: Node) -> None:
+    """Tell the links at a node's inputs where these are now."""
+    for number, socket in enumerate(node.get("inputs") or ()):
+        if link := graph.link_at(socket):
+            link.socket = number

@@ -6,6 +6,7 @@ from typing import Any
 
 from .mapping import (
     APPLY,
+    COPIES,
     FACE_DETECTOR,
     FEEDERS,
     KEPT_WIDGETS,
@@ -17,11 +18,17 @@ from .mapping import (
     OPTIONS_WIDGETS,
     PASSED_BY,
     Conversion,
+    names_older_file,
+    new_file,
+)
+from .others import other_nodes_remarks
+from .remarks import (
     apply_remarks,
-    as_provider,
+    copy_remarks,
+    face_loader_remarks,
+    older_file_remark,
     options_remarks,
     passed_by_remark,
-    provider_remarks,
     staying_remark,
     stranger_remark,
 )
@@ -34,15 +41,46 @@ def convert_prompt(prompt: dict[str, Any]) -> Conversion:
     the old nodes did not have.
     """
     conversion = Conversion(prompt)
+    if any(node["class_type"] in OLD_NODES for node in _nodes(prompt).values()):
+        _convert_old_nodes(conversion)
+    kinds = [(key, node["class_type"]) for key, node in _nodes(prompt).items()]
+    has_ours = any(kind == "PulidApplyFlux" for _, kind in kinds)
+    conversion.tell(*other_nodes_remarks(kinds, with_caches=has_ours))
+    return conversion
+
+
+def is_node(value: Any) -> bool:
+    """Whether this is a node in API format."""
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("class_type"), str)
+        and isinstance(value.get("inputs"), dict)
+    )
+
+
+def _nodes(prompt: dict[str, Any]) -> dict[str, dict]:
+    return {key: node for key, node in prompt.items() if is_node(node)}
+
+
+def _convert_old_nodes(conversion: Conversion) -> None:
+    prompt = conversion.workflow
+    for key in [key for key, node in prompt.items() if not is_node(node)]:
+        del prompt[key]
+        conversion.tell(f"The entry {key} was removed: it is no node, and ComfyUI takes no other.")
     olds = {key: node for key, node in prompt.items() if node["class_type"] in OLD_NODES}
+    copies = {key: node["class_type"] for key, node in olds.items() if node["class_type"] in COPIES}
+    for key, kind in copies.items():
+        olds[key]["class_type"] = COPIES[kind]
     _pass_by(conversion, olds)
-    made: dict[tuple[str, str], str] = {}
+    made: dict[str, str] = {}
     for key in [key for key, node in olds.items() if node["class_type"] == APPLY]:
         _convert_prompt_apply(conversion, key, olds, made)
     for key, node in olds.items():
         if node["class_type"] in (*LOADERS, OPTIONS):
             _drop_from_prompt(conversion, key, node, made)
-    return conversion
+    for key, kind in copies.items():
+        if prompt.get(key, {}).get("class_type") in OLD_NODES:  # it stays
+            prompt[key]["class_type"] = kind
 
 
 def _pass_by(conversion: Conversion, olds: dict[str, dict]) -> None:
@@ -65,12 +103,12 @@ def _pass_by(conversion: Conversion, olds: dict[str, dict]) -> None:
 
 
 def _convert_prompt_apply(
-    conversion: Conversion, key: str, olds: dict[str, dict], made: dict[tuple[str, str], str]
+    conversion: Conversion, key: str, olds: dict[str, dict], made: dict[str, str]
 ) -> None:
     prompt, node = conversion.workflow, conversion.workflow[key]
     old, name = node["inputs"], f"PulidApplyFlux (node {key})"
     linked = {socket for socket, value in old.items() if _source(value) is not None}
-    conversion.tell(*apply_remarks(name, old, linked))
+    conversion.tell(*apply_remarks(name, old, linked), *copy_remarks(name, old))
     sources = {}
     for socket, feeders in FEEDERS.items():
         source = _source(old.get(socket))
@@ -97,15 +135,15 @@ def _prompt_loader(
     conversion: Conversion,
     sources: dict[str, str],
     olds: dict[str, dict],
-    made: dict[tuple[str, str], str],
+    made: dict[str, str],
 ) -> str:
     """The id of the PulidLoader for these old loaders, made when it is not there yet."""
     prompt, old = conversion.workflow, sources["pulid_flux"]
-    face = olds.get(sources.get("face_analysis", ""))
-    provider = as_provider(face["inputs"].get("provider", "CPU")) if face else "auto"
-    conversion.tell(*provider_remarks(face["class_type"] if face else None, provider))
-    if (old, provider) in made:
-        return made[old, provider]
+    if face := olds.get(sources.get("face_analysis", "")):
+        provider = face["inputs"].get("provider", "CPU")
+        conversion.tell(*face_loader_remarks(face["class_type"], provider))
+    if old in made:
+        return made[old]
     in_place = old not in made.values() and not any(
         _source(value) == old
         for user in prompt.values()
@@ -113,20 +151,20 @@ def _prompt_loader(
         for value in user["inputs"].values()
     )
     key = old if in_place else _free_key(prompt)
-    values = {**NEW_LOADER_WIDGETS, "provider": provider}
+    values = NEW_LOADER_WIDGETS.copy()
     del values["pulid_file"]
-    file = {n: v for n, v in olds[old]["inputs"].items() if n == "pulid_file"}
+    file = {n: new_file(v) for n, v in olds[old]["inputs"].items() if n == "pulid_file"}
+    if names_older_file(olds[old]["inputs"].get("pulid_file")):
+        conversion.tell(older_file_remark(f"PulidLoader (node {key})"))
     prompt[key] = {"class_type": "PulidLoader", "inputs": file | values}
     if "_meta" in olds[old]:
         prompt[key]["_meta"] = {"title": "Load PuLID (FLUX)"}
     conversion.replaced += 1
-    made[old, provider] = key
+    made[old] = key
     return key
 
 
-def _drop_from_prompt(
-    conversion: Conversion, key: str, node: dict, made: dict[tuple[str, str], str]
-) -> None:
+def _drop_from_prompt(conversion: Conversion, key: str, node: dict, made: dict[str, str]) -> None:
     prompt = conversion.workflow
     if key in made.values():
         return
@@ -136,9 +174,9 @@ def _drop_from_prompt(
         if any(_source(value) == key for value in user["inputs"].values())
     ]
     name = f"{node['class_type']} (node {key})"
-    if users and conversion.replaced:
+    if users:
         conversion.tell(staying_remark(name, users[0]))
-    elif not users:
+    else:
         del prompt[key]
 
 

@@ -2,51 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from .broadcast import link_broadcasts
+from .cleaning import (
+    drop_dead_borders,
+    drop_dead_ends,
+    drop_emptied_subgraphs,
+    drop_loaders,
+    drop_promoted_widgets,
+)
 from .graph import (
     BYPASSED,
-    GAP_PX,
-    SUBGRAPH_INPUTS,
-    SUBGRAPH_OUTPUTS,
-    TITLE_PX,
     Graph,
-    Link,
     Node,
     input_named,
     is_inactive,
-    subgraphs,
+    number_sockets,
     widget_values,
-    xy,
 )
+from .layout import GAP_PX, TITLE_PX, free_place, position, size_of
 from .mapping import (
     APPLY,
     APPLY_WIDGETS,
+    COPIES,
     FEEDERS,
     KEPT_WIDGETS,
-    LOADERS,
     MODEL_LOADER,
     NEW_LOADER_WIDGETS,
     NEW_SOCKETS,
     OLD_NODES,
-    OLD_TYPES,
-    OPTIONS,
     OPTIONS_WIDGETS,
     PASSED_BY,
     Conversion,
+    copy_values,
+    names_older_file,
+    new_file,
+)
+from .others import other_nodes_remarks
+from .remarks import (
     apply_remarks,
-    as_provider,
+    copy_remarks,
+    face_loader_remarks,
+    older_file_remark,
     options_remarks,
     passed_by_remark,
-    provider_remarks,
-    staying_remark,
     stranger_remark,
 )
+from .tracing import Graphs
 
-ROUTES = ("Reroute", "GetNode", "SetNode")
-"""Hand on what they get; the last two, KJNodes', by name."""
 APPLY_SIZE, LOADER_SIZE = (315, 206), (315, 170)
 NOTE_WIDTH, NOTE_LINE_PX, NOTE_LINE_CHARACTERS = 420, 20, 55
 NOTE_TITLE = "What the conversion changed"
@@ -68,7 +73,6 @@ class _Apply:
     sources: dict[str, tuple[Graph, Node]]
     """Input -> the old loader or options behind it, maybe in another graph."""
     pulid_link: int | None = None
-    provider: str = "auto"
 
     @property
     def name(self) -> str:
@@ -81,37 +85,65 @@ class _SavedConversion:
 
     def __init__(self, workflow: dict[str, Any]):
         self.workflow = workflow
-        self.graphs = [Graph(workflow), *(Graph(saved) for saved in subgraphs(workflow))]
-        self.definitions = {graph.saved.get("id"): graph for graph in self.graphs[1:]}
-        self.notes: dict[int, list[str]] = {id(graph): [] for graph in self.graphs}
-        self.routes: list[tuple[Graph, Node]] = []
-        """What is on the way from an old loader, of the types in ROUTES."""
-        self.made: dict[tuple[int, int, str], Node] = {}
-        """(graph, old model loader, provider) -> PulidLoader"""
+        self.graphs = Graphs(workflow)
+        self.notes: dict[int, list[str]] = {id(graph): [] for graph in self.graphs.all}
+        self.made: dict[tuple[int, int], Node] = {}
+        """(graph, old model loader) -> PulidLoader"""
+        self.copies: list[tuple[Node, str]] = []
+        """Nodes of a copy of an old pack, and their own names."""
         self.replaced = 0
 
     def convert(self) -> Conversion:
         remarks = _group_node_remarks(self.workflow)
-        if any(graph.of_type(*OLD_NODES) for graph in self.graphs):
-            for graph in self.graphs:
-                self.bypass_what_is_passed_by(graph)
-            applies = [
-                self.traced(graph, node) for graph in self.graphs for node in graph.of_type(APPLY)
-            ]
-            for apply in applies:
-                self.replace_apply(apply)
-            self.drop_dead_ends()
-            used = {id(node) for apply in applies for _, node in apply.sources.values()}
-            for graph in self.graphs:
-                self.drop_loaders(graph, used, keep=(MODEL_LOADER,))
-            for apply in applies:
-                self.connect_loader(apply)
-            for graph in self.graphs:
-                self.drop_loaders(graph, used)
-            self.drop_promoted_widgets()
+        if any(graph.of_type(*OLD_NODES) for graph in self.graphs.all):
+            applies = self.replace_applies()
+            self.replace_loaders(applies)
+            self.tell_about_others()
+            remarks += self.finish(applies)
+        else:
+            self.tell_about_others()
             remarks += [remark for notes in self.notes.values() for remark in notes]
-            self.finish(applies)
-        return Conversion(self.workflow, remarks, self.replaced)
+        conversion = Conversion(self.workflow, [], self.replaced)
+        conversion.tell(*remarks)
+        return conversion
+
+    def replace_applies(self) -> list[_Apply]:
+        for graph in self.graphs.all:
+            self.name_copies(graph)
+            link_broadcasts(graph)
+            self.bypass_what_is_passed_by(graph)
+        applies = [
+            self.traced(graph, node) for graph in self.graphs.all for node in graph.of_type(APPLY)
+        ]
+        for apply in applies:
+            self.replace_apply(apply)
+        return applies
+
+    def replace_loaders(self, applies: list[_Apply]) -> None:
+        drop_dead_ends(self.graphs)
+        used = {id(node) for apply in applies for _, node in apply.sources.values()}
+        for graph in self.graphs.all:
+            drop_loaders(graph, used, self.tell, keep=(MODEL_LOADER,))
+        for apply in applies:
+            self.connect_loader(apply)
+        for graph in self.graphs.all:
+            drop_loaders(graph, used, self.tell)
+        drop_promoted_widgets(self.graphs, self.tell)
+        drop_dead_borders(self.graphs)
+        root = self.graphs.all[0]
+        for dropped in drop_emptied_subgraphs(self.graphs):
+            for remark in self.notes.pop(id(dropped)):
+                self.tell(root, remark)
+
+    def name_copies(self, graph: Graph) -> None:
+        """Call the copies of old nodes what they are copies of, with their values by name."""
+        for node in graph.of_type(*COPIES):
+            if COPIES[node["type"]] == APPLY:
+                node["widgets_values"] = copy_values(node.get("widgets_values"))
+            if node.get("title") == node["type"]:
+                del node["title"]
+            self.copies.append((node, node["type"]))
+            node["type"] = COPIES[node["type"]]
 
     def bypass_what_is_passed_by(self, graph: Graph) -> None:
         for node in graph.of_type(*PASSED_BY):
@@ -126,39 +158,13 @@ class _SavedConversion:
         apply = _Apply(graph, node, {})
         for socket, feeders in FEEDERS.items():
             link = graph.link_into(node, socket)
-            source = self.source_of(graph, link)
+            source = self.graphs.source_of(graph, link)
             if source and source[1]["type"] in feeders:
                 apply.sources[socket] = source
             elif link:
                 where = f"{source[1]['type']} (node {source[1]['id']})" if source else "elsewhere"
                 self.tell(graph, stranger_remark(apply.name, socket, where))
         return apply
-
-    def source_of(self, graph: Graph, link: Link | None) -> tuple[Graph, Node] | None:
-        """Follow a link upstream, through what only hands on, to the node that makes the value."""
-        if link is None:
-            return None
-        if link.source == SUBGRAPH_INPUTS:
-            border = graph.saved["inputs"][link.slot]["name"]
-            for outer, instance in self.instances(graph):
-                return self.source_of(outer, outer.link_into(instance, border))
-            return None
-        node = graph.nodes.get(link.source)
-        if node is None:
-            return None
-        if node["type"] in self.definitions:
-            inner = self.definitions[node["type"]]
-            return self.source_of(inner, _border_link(inner, link.slot))
-        if node["type"] in ROUTES:
-            self.routes.append((graph, node))
-            return self.source_of(graph, _routed(graph, node))
-        return graph, node
-
-    def instances(self, subgraph: Graph) -> Iterator[tuple[Graph, Node]]:
-        """Where a subgraph is used."""
-        for graph in self.graphs:
-            for node in graph.of_type(subgraph.saved.get("id", "")):
-                yield graph, node
 
     # Replacing
 
@@ -167,7 +173,9 @@ class _SavedConversion:
         values = widget_values(node, APPLY_WIDGETS)
         old = {socket["name"]: socket for socket in node.get("inputs") or ()}
         linked = {name for name in old if graph.link_into(node, name)}
-        for remark in apply_remarks(apply.name, values, linked):
+        saved = node.get("widgets_values")
+        remarks = apply_remarks(apply.name, values, linked)
+        for remark in remarks + copy_remarks(apply.name, saved if isinstance(saved, dict) else {}):
             self.tell(graph, remark)
         self.tell_about_loaders(apply)
         if link := graph.link_into(node, "pulid_flux"):
@@ -180,21 +188,19 @@ class _SavedConversion:
         ]
         inputs += [_widget_input(name, "FLOAT", old) for name in KEPT_WIDGETS]
         _become(node, "PulidApplyFlux", inputs, [values[name] for name in KEPT_WIDGETS])
-        node["size"] = _at_least(node, APPLY_SIZE)
-        _number_sockets(graph, node)
+        node["size"] = [max(pair) for pair in zip(size_of(node), APPLY_SIZE, strict=True)]
+        number_sockets(graph, node)
         self.replaced += 1
 
     def tell_about_loaders(self, apply: _Apply) -> None:
         face_graph, face = apply.sources.get("face_analysis", (apply.graph, None))
+        remarks = []
         if face:
-            apply.provider = as_provider(widget_values(face, {"provider": "CPU"})["provider"])
-            if face_graph.link_into(face, "provider"):
-                self.tell(
-                    apply.graph,
-                    f"{apply.name}: the connection to {face['type']}'s provider is gone; its last "
-                    "value is set in PulidLoader.",
-                )
-        remarks = provider_remarks(face["type"] if face else None, apply.provider)
+            provider = widget_values(face, {"provider": "CPU"})["provider"]
+            is_linked = face_graph.link_into(face, "provider") is not None
+            remarks += face_loader_remarks(
+                face["type"], "a linked value" if is_linked else provider
+            )
         if "options" in apply.sources:
             values = widget_values(apply.sources["options"][1], OPTIONS_WIDGETS)
             remarks += options_remarks(apply.name, values)
@@ -207,7 +213,7 @@ class _SavedConversion:
         if apply.pulid_link is None or "pulid_flux" not in apply.sources:
             return
         graph, old = apply.sources["pulid_flux"]
-        key = (id(apply.graph), id(old), apply.provider)
+        key = (id(apply.graph), id(old))
         if key not in self.made:
             if graph is not apply.graph:
                 self.tell(
@@ -217,127 +223,48 @@ class _SavedConversion:
                     "first use.",
                 )
             self.made[key] = self.make_loader(apply, graph, old)
-        number = apply.pulid_link
-        apply.graph.connect(number, self.made[key], apply.node, 1)
+        apply.graph.join(apply.pulid_link, self.made[key]["id"], 0, apply.node, 1)
 
     def make_loader(self, apply: _Apply, graph: Graph, old: Node) -> Node:
         taken = any(loader is old for loader in self.made.values())
         in_place = graph is apply.graph and not taken and not graph.links_from(old)
-        file = widget_values(old, {"pulid_file": None})["pulid_file"]
-        if file is None:
-            file = "auto"
-            self.tell(apply.graph, f"{apply.name}: no PuLID file was saved; PulidLoader takes one.")
-        values = NEW_LOADER_WIDGETS | {"pulid_file": file, "provider": apply.provider}
+        values = NEW_LOADER_WIDGETS | {"pulid_file": self.file_of(apply, old)}
         link = input_named(old, "pulid_file") if in_place else None
         inputs = [
             _widget_input(name, "COMBO", {"pulid_file": link} if link else {}) for name in values
         ]
         loader = old if in_place else self.new_loader(apply, old)
-        size = (int(xy(old["size"])[0]) if graph is apply.graph else 0, 0)
-        size = (max(size[0], LOADER_SIZE[0]), LOADER_SIZE[1])
+        width = int(size_of(old)[0]) if graph is apply.graph else 0
+        size = (max(width, LOADER_SIZE[0]), LOADER_SIZE[1])
         spots = [node for place, node in apply.sources.values() if place is apply.graph]
-        places = [xy(node["pos"]) for node in [*spots, apply.node]]
+        places = [position(node) for node in [*spots, apply.node]]
         _become(loader, "PulidLoader", inputs, list(values.values()))
         loader["size"] = list(size)
         loader["outputs"] = [{"name": "PULID", "type": "PULID", "links": []}]
-        loader["pos"] = apply.graph.free_place(size, *places, ignored=loader)
+        loader["pos"] = free_place(apply.graph.nodes.values(), size, *places, ignored=loader)
         apply.graph.nodes[loader["id"]] = loader
-        _number_sockets(apply.graph, loader)
+        number_sockets(apply.graph, loader)
         self.replaced += 1
         return loader
 
+    def file_of(self, apply: _Apply, old: Node) -> Any:
+        file = widget_values(old, {"pulid_file": None})["pulid_file"]
+        if file is None:
+            self.tell(apply.graph, f"{apply.name}: no PuLID file was saved; PulidLoader takes one.")
+        if names_older_file(file):
+            self.tell(apply.graph, older_file_remark(apply.name))
+        return "auto" if file is None else new_file(file)
+
     def new_loader(self, apply: _Apply, old: Node) -> Node:
         return {
-            "id": self.free_id(),
+            "id": self.graphs.free_id(),
             "type": "",
-            "pos": list(xy(apply.node["pos"])),
+            "pos": list(position(apply.node)),
             "size": list(LOADER_SIZE),
             "flags": {},
             "order": old.get("order", 0),
             "mode": old.get("mode", 0),
         }
-
-    # Dropping
-
-    def drop_dead_ends(self) -> None:
-        """Remove what only led from the old loaders to the old apply nodes."""
-        while self.drop_a_route() or self.drop_a_border_link():
-            pass
-
-    def drop_a_route(self) -> bool:
-        for graph, node in self.routes:
-            is_read = node["type"] == "SetNode" and any(
-                node is setter
-                for getter in graph.of_type("GetNode")
-                for setter in _setters(graph, getter)
-            )
-            if node["id"] in graph.nodes and not graph.links_from(node) and not is_read:
-                graph.remove(node)
-                return True
-        return False
-
-    def drop_a_border_link(self) -> bool:
-        for subgraph in self.definitions.values():
-            for slot, border in enumerate(subgraph.saved.get("inputs") or ()):
-                inside = [link for link in subgraph.links.values() if _is_from(link, slot)]
-                if border["type"] in OLD_TYPES and not inside:
-                    for graph, instance in self.instances(subgraph):
-                        if link := graph.link_into(instance, border["name"]):
-                            graph.cut(link)
-                            return True
-            for slot, border in enumerate(subgraph.saved.get("outputs") or ()):
-                link = _border_link(subgraph, slot)
-                if border["type"] in OLD_TYPES and link and not self.is_read(subgraph, slot):
-                    subgraph.cut(link)
-                    return True
-        return False
-
-    def is_read(self, subgraph: Graph, slot: int) -> bool:
-        return any(
-            link.slot == slot
-            for graph, instance in self.instances(subgraph)
-            for link in graph.links_from(instance)
-        )
-
-    def drop_loaders(self, graph: Graph, used: set[int], keep: tuple[str, ...] = ()) -> None:
-        """Remove old loaders and options that feed nothing; say which ones stay.
-
-        Args:
-            graph: Where to look.
-            used: Identities of those that the apply nodes were connected to.
-            keep: Types that are not looked at yet.
-        """
-        for node in graph.of_type(*(kind for kind in (*LOADERS, OPTIONS) if kind not in keep)):
-            name = f"{node['type']} (node {node['id']})"
-            users = [graph.nodes.get(link.target) for link in graph.links_from(node)]
-            strangers = [user for user in users if user and not is_inactive(user)]
-            if not users:
-                graph.remove(node)
-                if id(node) not in used:
-                    self.tell(graph, f"{name} was connected to nothing and is removed.")
-            elif not strangers and None not in users:
-                if not is_inactive(node):
-                    node["mode"] = BYPASSED
-            elif id(node) in used:
-                user = strangers[0] if strangers else None
-                text = f"{user['type']} (node {user['id']})" if user else "another graph"
-                self.tell(graph, staying_remark(name, text))
-
-    def drop_promoted_widgets(self) -> None:
-        """Remove the widgets that a subgraph showed of nodes which are no more."""
-        for subgraph in self.definitions.values():
-            for graph, instance in self.instances(subgraph):
-                promoted = instance.get("properties", {}).get("proxyWidgets") or []
-                gone = [entry for entry in promoted if _is_gone(subgraph, entry)]
-                for number, widget, *_ in gone:
-                    self.tell(
-                        graph,
-                        f"{instance.get('title', 'Subgraph')} (node {instance['id']}): the widget "
-                        f"{widget} of its node {number} is gone.",
-                    )
-                if gone:
-                    kept = [entry for entry in promoted if entry not in gone]
-                    instance["properties"]["proxyWidgets"] = kept
 
     # Finishing
 
@@ -345,23 +272,46 @@ class _SavedConversion:
         if remark not in self.notes[id(graph)]:
             self.notes[id(graph)].append(remark)
 
-    def finish(self, applies: list[_Apply]) -> None:
-        for graph in self.graphs:
-            if remarks := self.notes[id(graph)]:
+    def tell_about_others(self) -> None:
+        has_ours = any(graph.of_type("PulidApplyFlux") for graph in self.graphs.all)
+        for graph in self.graphs.all:
+            nodes = [
+                (node["id"], node["type"])
+                for node in graph.nodes.values()
+                if node["type"] not in self.graphs.definitions
+            ]
+            for remark in other_nodes_remarks(nodes, with_caches=has_ours):
+                self.tell(graph, remark)
+
+    def finish(self, applies: list[_Apply]) -> list[str]:
+        for graph in self.graphs.all:
+            written = {
+                remark
+                for note in graph.of_type("Note")
+                if note.get("title") == NOTE_TITLE
+                for remark in str((note.get("widgets_values") or [""])[0]).split("\n\n")
+            }
+            fresh = [remark for remark in self.notes[id(graph)] if remark not in written]
+            if fresh:
                 nearest = [apply.node for apply in applies if apply.graph is graph]
-                anchor = (nearest or list(graph.nodes.values()) or [{"pos": (0, 0)}])[0]
-                note = self.note(graph, anchor, remarks)
+                anchor = (nearest or list(graph.nodes.values()) or [{"pos": [0, 0]}])[0]
+                note = self.note(graph, anchor, fresh)
                 graph.nodes[note["id"]] = note
-        for graph in self.graphs:
+        for node, kind in self.copies:
+            if node["type"] in OLD_NODES:  # it stays
+                node["type"] = kind
+        for graph in self.graphs.all:
             graph.write()
-            _raise_counter(graph, self.free_id() - 1)
+            _raise_counter(graph, self.graphs.free_id() - 1)
+        return [remark for graph in self.graphs.all for remark in self.notes[id(graph)]]
 
     def note(self, graph: Graph, anchor: Node, remarks: list[str]) -> Node:
         lines = sum(1 + len(remark) // NOTE_LINE_CHARACTERS for remark in remarks)
         size = (NOTE_WIDTH, 60 + NOTE_LINE_PX * (lines + len(remarks)))
-        x, y = xy(anchor["pos"])
-        width, height = xy(anchor.get("size") or (0, 0))
-        pos = graph.free_place(
+        x, y = position(anchor)
+        width, height = size_of(anchor)
+        pos = free_place(
+            graph.nodes.values(),
             size,
             (x + width + GAP_PX, y),
             (x - GAP_PX - size[0], y),
@@ -369,12 +319,12 @@ class _SavedConversion:
             (x, y + height + TITLE_PX + GAP_PX),
         )
         return {
-            "id": self.free_id(),
+            "id": self.graphs.free_id(),
             "type": "Note",
             "pos": pos,
             "size": list(size),
             "flags": {},
-            "order": max((node.get("order", 0) for node in graph.nodes.values()), default=0) + 1,
+            "order": max((node.get("order") or 0 for node in graph.nodes.values()), default=0) + 1,
             "mode": 0,
             "inputs": [],
             "outputs": [],
@@ -384,12 +334,6 @@ class _SavedConversion:
             "color": "#432",
             "bgcolor": "#653",
         }
-
-    def free_id(self) -> int:
-        """Above every node of every graph, and above every one there ever was."""
-        last = self.workflow.get("last_node_id") or self.workflow.get("state", {}).get("lastNodeId")
-        numbers = [key for graph in self.graphs for key in graph.nodes if isinstance(key, int)]
-        return max([*numbers, last or 0]) + 1
 
 
 def _become(node: Node, kind: str, inputs: list[dict], values: list) -> None:
@@ -410,66 +354,15 @@ def _widget_input(name: str, kind: str, old: dict[str, dict]) -> dict[str, Any]:
     return {"name": name, "type": kind, "widget": {"name": name}, "link": link}
 
 
-def _number_sockets(graph: Graph, node: Node) -> None:
-    for number, socket in enumerate(node["inputs"]):
-        if link := graph.link_at(socket):
-            link.socket = number
-
-
-def _at_least(node: Node, size: tuple[int, int]) -> list[float]:
-    width, height = xy(node.get("size") or (0, 0))
-    return [max(width, size[0]), max(height, size[1])]
-
-
 def _raise_counter(graph: Graph, last_node: int) -> None:
-    last_link = max(graph.links, default=0)
+    last_link = max((number for number in graph.links if isinstance(number, int)), default=0)
     for holder, node_name, link_name in (
         (graph.saved, "last_node_id", "last_link_id"),
         (graph.saved.get("state"), "lastNodeId", "lastLinkId"),
     ):
         if holder and node_name in holder:
-            holder[node_name] = max(holder[node_name], last_node)
+            holder[node_name] = max(holder[node_name] or 0, last_node)
             holder[link_name] = max(holder.get(link_name) or 0, last_link)
-
-
-def _routed(graph: Graph, node: Node) -> Link | None:
-    """The link that a route goes on with upstream."""
-    if node["type"] == "GetNode":
-        setters = _setters(graph, node)
-        # The way goes on through the setter, which is a route of its own.
-        return Link(0, setters[0]["id"], 0, node["id"], 0, "*", None) if setters else None
-    return next((graph.link_at(socket) for socket in node.get("inputs") or ()), None)
-
-
-def _setters(graph: Graph, getter: Node) -> list[Node]:
-    """KJNodes' SetNode with the name that a GetNode reads."""
-    names = getter.get("widgets_values") or []
-    return [node for node in graph.of_type("SetNode") if node.get("widgets_values") == names]
-
-
-def _is_from(link: Link, slot: int) -> bool:
-    return link.source == SUBGRAPH_INPUTS and link.slot == slot
-
-
-def _border_link(subgraph: Graph, slot: int) -> Link | None:
-    """What a subgraph gives out at one of its outputs."""
-    return next(
-        (
-            link
-            for link in subgraph.links.values()
-            if link.target == SUBGRAPH_OUTPUTS and link.socket == slot
-        ),
-        None,
-    )
-
-
-def _is_gone(subgraph: Graph, promoted: list) -> bool:
-    number, widget = str(promoted[0]), promoted[1]
-    if number in subgraph.removed:
-        return True
-    node = next((node for key, node in subgraph.nodes.items() if str(key) == number), None)
-    kept = {"PulidApplyFlux": KEPT_WIDGETS, "PulidLoader": NEW_LOADER_WIDGETS}
-    return node is not None and node["type"] in kept and widget not in kept[node["type"]]
 
 
 def _group_node_remarks(workflow: dict[str, Any]) -> list[str]:

@@ -209,7 +209,7 @@ def test_saved_tokens_are_those_of_the_socket(encoded, tmp_path, loaded_stages):
     loaded.require(loaded_stages.checkpoint)
 
 
-def test_readme_example_runs_as_it_stands(stage, tmp_path, astronaut, encoded):
+def test_the_pages_example_runs_as_it_stands(stage, tmp_path, astronaut, encoded):
     """In a fresh interpreter that only knows the repository's folder, with a photo on its side."""
     photo, target = tmp_path / "photo.png", tmp_path / "person.safetensors"
     exif = Image.Exif()
@@ -217,9 +217,9 @@ def test_readme_example_runs_as_it_stands(stage, tmp_path, astronaut, encoded):
     turned = Image.fromarray(astronaut).transpose(Image.Transpose.ROTATE_90)
     turned.save(photo, exif=exif)
     assert np.array_equal(photo_from_file(photo), astronaut)
-    script = ROOT / "tests/identity/readme_example.py"
+    script = ROOT / "tests/identity/python_example.py"
     code = script.read_text(encoding="utf-8").split('"""\n\n', 1)[1]
-    assert code in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert code in (ROOT / "docs/python.md").read_text(encoding="utf-8")
     done = subprocess.run(
         [sys.executable, str(script), str(stage), str(photo), str(target)],
         capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT), "PATH": ""},

@@ -26,6 +26,10 @@ class Hub:
         """Bytes of each file sent."""
         self.asked: list[tuple[str, str]] = []
         """Method and path of each request."""
+        self.etags: dict[str, str] = {}
+        """In place of a file's SHA-256."""
+        self.tokens: list[str] = []
+        """What the hub itself was told of the user's token."""
         self.tokens_at_storage: list[str] = []
         """What the storage, another host than the hub, was told of the user's token."""
 
@@ -64,6 +68,7 @@ class _Handler(BaseHTTPRequestHandler):
             hub.tokens_at_storage += filter(None, [self.headers.get("Authorization")])
             self._send_file(rest, hub.files[rest])
             return
+        hub.tokens += filter(None, [self.headers.get("Authorization")])
         name = self.path.lstrip("/").replace(f"/resolve/{COMMIT}/", "/resolve/main/")
         fault = hub.faults.get(name)
         refusals = {"gated": 401, "denied": 403, "gone": 404, "broken": 500}
@@ -79,12 +84,13 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "no hub":
             self._end({"Content-Type": "text/html"})
             return
+        digest = hashlib.sha256(content).hexdigest()
         self._end(
             {
                 "Location": f"http://localhost:{self.hub.port}/storage/{name}",
                 "X-Repo-Commit": COMMIT,
                 "X-Linked-Size": str(10**18 if fault == "huge" else len(content)),
-                "X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"',
+                "X-Linked-Etag": f'"{self.hub.etags.get(name, digest)}"',
                 "ETag": '"of the redirect"',
             }
         )

@@ -1,5 +1,6 @@
 """`pulid.py models NAME`: what is asked, fetched, resumed, checked and refused."""
 
+import hashlib
 import os
 import select
 import signal
@@ -10,7 +11,9 @@ import time
 
 import pytest
 from pulid_pack.devtools.comfyui import ROOT
+from pulid_pack.pulid_core.errors import ModelDownloadError
 from pulid_pack.pulid_core.model_files.catalogue import FACE_FILES, FLUX_FILES, PULID
+from pulid_pack.pulid_core.model_files.download import Download, _check, _hub, _token, _told
 from pulid_pack.tests.model_files.conftest import LARGE, TOKEN, environment, hub_name
 
 FLUX = FLUX_FILES[0]
@@ -163,7 +166,7 @@ def test_what_is_not_the_promised_file_is_deleted(run, hub, comfyui, fault):
     hub.faults[hub_name(PULID)] = fault
     result = run(PULID.name, "--yes")
     assert result.returncode == 1
-    assert "is not the file that the hub promised" in result.stdout
+    assert "is not the file that was promised" in result.stdout
     assert files_below(comfyui) == set()
 
 
@@ -204,10 +207,45 @@ def test_without_network_the_files_can_be_copied_by_hand(run, comfyui, variables
     assert files_below(comfyui) == set()
 
 
-def test_a_token_that_no_header_can_hold_is_not_told(run):
-    result = run(PULID.name, "--yes", HF_TOKEN=f"{TOKEN}\u201d")
+def test_a_token_that_no_header_can_hold_is_not_told():
+    with pytest.raises(ModelDownloadError, match="Set HF_TOKEN anew"), _told(_hub(), PULID, {}):
+        f"{TOKEN}\u201d".encode("latin-1")
+
+
+def test_a_token_never_goes_over_plain_http(run, hub):
+    """Not even within this machine."""
+    assert "no Hugging Face token is sent" in run(PULID.name).stdout
+    assert run(PULID.name, "--yes").returncode == 0
+    assert hub.asked
+    assert hub.tokens == hub.tokens_at_storage == []
+
+
+def test_a_token_goes_over_https(monkeypatch):
+    hub = _hub()
+    monkeypatch.setattr(hub.constants, "ENDPOINT", "https://huggingface.co")
+    assert _token(hub) is None
+
+
+@pytest.mark.parametrize("etag", ["5f1b" * 10, "free text"])
+def test_without_the_hubs_sha256_the_catalogue_decides(run, hub, comfyui, etag):
+    hub.etags[hub_name(PULID)] = etag
+    result = run(PULID.name, "--yes")
     assert result.returncode == 1
-    assert "Set HF_TOKEN anew" in result.stdout
+    assert f"bytes in place of {PULID.size}" in result.stdout
+    assert files_below(comfyui) == set()
+
+
+def test_the_catalogues_sha256_is_compared(tmp_path):
+    sha256 = hashlib.sha256(b"right").hexdigest()
+    for content, is_right in ((b"right", True), (b"wrong", False)):
+        wanted = Download(PULID, tmp_path / "file", "c", "an etag", 5, sha256)
+        wanted.partial.write_bytes(content)
+        if is_right:
+            assert _check(wanted) == "size and SHA-256 checked"
+        else:
+            with pytest.raises(ModelDownloadError, match="SHA-256 differs"):
+                _check(wanted)
+            assert not wanted.partial.exists()
 
 
 def test_a_full_disk_is_told_before_anything_comes(run, hub, comfyui):

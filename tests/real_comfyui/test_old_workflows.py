@@ -101,10 +101,38 @@ def test_the_browser_is_offered_replacements_that_exist(matrix_server):
     """What the Replace button reads: ids and inputs of ours, and no old id that is ours."""
     answer = requests.get(f"{matrix_server.url}/node_replacements", timeout=60)
     offered = {old: new for old, (new, *_) in answer.json().items() if "ulid" in old}
-    assert len(offered) == 4
+    assert len(offered) == 8
     for replacement in offered.values():
         node = replacement["new_node_id"]
         inputs = matrix_server.object_info(node)[node]["input"]
         known = {**inputs["required"], **inputs.get("optional", {})}
         mapped = {entry["new_id"] for entry in replacement["input_mapping"]}
         assert mapped <= set(known)
+
+
+@pytest.mark.parametrize("form", ["bare", "commented", "cuda", "copies", "older file"])
+def test_an_old_prompt_of_any_form_runs(form, server):
+    """As scripts and services keep them; ComfyUI itself answers some of these with HTTP 500."""
+    prompt = old_prompt()
+    if form == "commented":
+        prompt = {"_comment": "my portrait", **prompt}
+    elif form == "cuda":
+        prompt["103"]["inputs"]["provider"] = "CUDA"
+    elif form == "copies":
+        for node in prompt.values():
+            if "PulidFlux" in node["class_type"]:
+                node["class_type"] = f"GR{node['class_type']}"
+    elif form == "older file":
+        prompt["101"]["inputs"]["pulid_file"] = "pulid_flux_v0.9.0.safetensors"
+    run = server.run(prompt)
+    assert run.error is None, run.error
+
+
+def test_a_prompt_with_a_node_that_nobody_knows_is_refused_and_not_more(matrix_server):
+    """With old loaders, without `_meta`: a missing node, not HTTP 500."""
+    loader = {"class_type": "PulidFluxModelLoader", "inputs": {}}
+    unknown = {"class_type": "AQ_multiface_ApplyPulidFlux", "inputs": {"pulid_flux": ["1", 0]}}
+    url = f"{matrix_server.url}/prompt"
+    answer = requests.post(url, json={"prompt": {"1": loader, "2": unknown}}, timeout=30)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["type"] == "missing_node_type"

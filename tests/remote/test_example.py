@@ -15,10 +15,10 @@ from wavespeed_standin import Standin
 from wavespeed_testing import KEY
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text("utf-8"), re.DOTALL)
 EXAMPLES = {
     "docstring": (wavespeed.__doc__ or "").split("\n\n", 1)[1],
-    **{f"README {i}": code for i, code in enumerate(BLOCKS) if "pulid_core.wavespeed" in code},
+    **{f"python.md {i}": code for i, code in enumerate(BLOCKS) if "pulid_core.wavespeed" in code},
 }
 TO_STANDIN = """
     import functools, sys

@@ -44,3 +44,11 @@ def test_live_without_a_key_sets_nothing_up():
     assert result.stdout == (
         "\n--live needs a WaveSpeed key: set WAVESPEED_API_KEY, then run it again.\n"
     )
+
+
+@pytest.mark.parametrize("argument", ["--photo", "--models"])
+def test_a_demo_of_what_is_not_there_sets_nothing_up(argument):
+    result = run_dev("demo", argument, "absent")
+    assert result.returncode == 1
+    assert "absent" in result.stdout
+    assert "Installing" not in result.stdout

@@ -1,4 +1,4 @@
-"""The nodes' help pages: whole, and their tables as the nodes and the README have them."""
+"""The nodes' help pages: whole, and what is generated in them."""
 
 import re
 
@@ -6,14 +6,13 @@ import pytest
 from pulid_pack.devtools.comfyui import PACK_NAME, ROOT
 from pulid_pack.devtools.pages import (
     GENERATED,
+    MODELS,
     PAGES,
-    README,
     TROUBLESHOOTING,
     Trouble,
     allowed,
     errors_list,
     generate,
-    table,
 )
 
 PICTURE = re.compile(r"!\[(.{10,})\]\((\w+)\.jpg\)")
@@ -45,14 +44,11 @@ def test_a_page_is_whole(page):
     assert titles == ["When to use it", "Inputs", "Outputs", "Tips", "Errors"]
 
 
-def test_the_readmes_markers_are_found():
+def test_the_markers_of_the_models_are_found():
     """A mistyped one would stay as it is."""
-    readme = (ROOT / README).read_text(encoding="utf-8")
-    assert re.findall("^<!.*", readme, re.MULTILINE) == [
-        *("<!-- models -->", "<!-- /models -->"),
-        *("<!-- inputs PulidApplyFlux -->", "<!-- /inputs PulidApplyFlux -->"),
-    ]
-    assert GENERATED.findall(readme) == [("models", ""), ("inputs", " PulidApplyFlux")]
+    page = (ROOT / MODELS).read_text(encoding="utf-8")
+    assert re.findall("^<!.*", page, re.MULTILINE) == ["<!-- models -->", "<!-- /models -->"]
+    assert GENERATED.findall(page) == ["models"]
 
 
 def test_no_script_comes_with_the_pages():
@@ -61,18 +57,11 @@ def test_no_script_comes_with_the_pages():
     assert kinds <= {".md", ".jpg"}
 
 
-def test_the_pages_are_in_the_published_pack():
-    """Without the slash, .comfyignore would leave out web/docs with docs."""
-    ignored = (ROOT / ".comfyignore").read_text(encoding="utf-8").splitlines()
-    assert "docs/" not in ignored
-    assert "/docs/" in ignored
-
-
 @pytest.fixture
 def pack(tmp_path):
-    """A pack of a README and the errors alone."""
-    (tmp_path / README).write_text("# Pack\n<!-- inputs Known -->\nold\n<!-- /inputs Known -->\n")
+    """A pack of the models and the errors alone."""
     (tmp_path / TROUBLESHOOTING).parent.mkdir()
+    (tmp_path / MODELS).write_text("# Files\n<!-- models -->\nearlier\n<!-- /models -->\n")
     (tmp_path / TROUBLESHOOTING).write_text(
         "| message | what to do | nodes |\n| --- | --- | --- |\n"
         "| `It … broke`<br>`Gone` | Mend it. | Known, Other |\n"
@@ -84,14 +73,14 @@ def test_a_new_node_gets_a_page(pack):
     weight = ["FLOAT", {"tooltip": "How much.", "min": -1.0, "max": 2147483647, "default": 0.5}]
     stranger = node("Stranger") | {"python_module": "nodes"}
     files = generate({"Known": node("Known", weight=weight), "Stranger": stranger}, pack)
-    assert set(files) == {README, PAGES / "Known.md"}
+    assert set(files) == {MODELS, PAGES / "Known.md"}
     page = files[PAGES / "Known.md"]
     assert "# The Known\n\nDoes it.\n" in page
     assert "* **weight** (number, -1 to 2147483647, default 0.5): How much.\n" in page
     assert "* **weight** (number, one per run): A | B.\n" in page
     assert "* `It … broke` or `Gone`: Mend it.\n" in page
-    assert "| `weight` | How much. | -1 to 2147483647 | 0.5 |" in files[README]
-    assert "old" not in files[README]
+    assert "| file |" in files[MODELS]
+    assert "earlier" not in files[MODELS]
 
 
 def test_prose_is_kept(pack):
@@ -117,4 +106,3 @@ def test_names_of_files_stay_out_of_the_tables():
 def test_a_node_without_errors_says_so():
     trouble = Trouble(("Gone",), "Mend it.", frozenset({"Known"}))
     assert errors_list(node("Other"), [trouble]) == "None of its own."
-    assert table(["a"], []) == "| a |\n| --- |"

@@ -1,4 +1,4 @@
-"""Encode a photo to an identity file without ComfyUI; the README shows this file."""
+"""Encode a photo to an identity file without ComfyUI; docs/python.md shows this file."""
 
 import sys
 from pathlib import Path
