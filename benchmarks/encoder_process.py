@@ -38,6 +38,7 @@ def our_encoder(models: Path) -> Callable[[np.ndarray], object]:
     pack.__path__ = [str(ROOT)]
     sys.modules["pulid_pack"] = pack
     from pulid_pack.pulid_core.encoder.encode import encode_identity, load_stages
+    from pulid_pack.pulid_core.images import Photo
 
     stages = load_stages(
         models / "pulid/pulid_flux_v0.9.1.safetensors",
@@ -45,7 +46,7 @@ def our_encoder(models: Path) -> Callable[[np.ndarray], object]:
         models / "facexlib/parsing_bisenet.pth",
         models / "insightface/models/antelopev2",
     )
-    return lambda picture: encode_identity([picture], stages)
+    return lambda picture: encode_identity([Photo(picture)], stages)
 
 
 def peer_encoder(models: Path) -> Callable[[np.ndarray], object]:

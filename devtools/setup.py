@@ -195,7 +195,8 @@ def make_stage() -> None:
     """Write the tiny stage's checkpoints, where they are not there yet."""
     # The stage stamps itself with its own source; asking it costs seconds of importing torch.
     stamp = STAGE / "tiny-stage-whole"
-    if stamp.exists() and stamp.read_text() == digest([ROOT / "devtools" / "tiny_stage.py"]):
+    names = ("tiny_stage.py", "face_detector.py", "onnx_graph.py")
+    if stamp.exists() and stamp.read_text() == digest([ROOT / "devtools" / name for name in names]):
         return
     if in_venv(ROOT / "devtools" / "tiny_stage.py", STAGE):
         raise SetupError("The tiny checkpoints could not be made. Is the disk full?")

@@ -3,8 +3,8 @@
 Every file but the autoencoder has the real key layout, and all face models keep their real size. FLUX
 and T5 are narrow, because ComfyUI reads FLUX's width from the file and `comfyui_source.py` narrows T5's
 configuration; the autoencoder is a TAEF1, which takes a tenth of the time.
-The detector is the one model that is not random: it really finds the face of `demo_photo`, at
-half, full and double size, and nothing else.
+Two models are not random: the face detector is a trained one (`face_detector.py`), and the face parser
+calls an oval in the middle of every aligned face skin and hair, so that pictures of it show a head.
 
     python devtools/tiny_stage.py MODELS_DIR
 """
@@ -20,7 +20,8 @@ import numpy as np
 import onnx
 import skimage.data
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from face_detector import scrfd
+from onnx_graph import Graph
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -363,170 +364,43 @@ def vae_weights() -> dict[str, Tensor]:
     return weights | {"vae_scale": torch.tensor(0.3611), "vae_shift": torch.tensor(0.1159)}
 
 
-def bisenet_weights() -> dict[str, Tensor]:
-    """BiSeNet that calls part of the demo photo's crop background, and part face.
+BLUR = torch.outer(torch.tensor((0.2, 0.6, 0.2)), torch.tensor((0.4, 0.2, 0.4)))
+BACKGROUND, SKIN = 0, 1  # of CelebAMask-HQ
+SKIN_HEIGHT = 0.95
 
-    Left alone, random features are all positive and one class wins everywhere.
+
+def bisenet_weights() -> dict[str, Tensor]:
+    """BiSeNet that calls the middle of every picture skin and the rest background.
+
+    One channel carries ones. Where a convolution blurs it, the zeros beyond the border eat into it, which
+    leaves a hill with an oval foot; another channel, kept at a constant, decides at which height
+    skin begins.
     """
-    weights = random_weights(bisenet_shapes(), torch.float32)
-    classes = weights["conv_out.conv_out.weight"]
-    classes -= classes.mean(dim=1, keepdim=True)
-    background, frequent = 0, 10
-    classes[[background, frequent]] = classes[[frequent, background]]
+    weights = {
+        name: torch.ones(shape) if name.endswith("running_var") else torch.zeros(shape)
+        for name, shape in bisenet_shapes()
+    }
+    for name in weights:
+        if name.endswith("num_batches_tracked"):
+            weights[name] = torch.tensor(1)
+        elif name.removesuffix(".weight") + ".running_mean" in weights:
+            weights[name] = torch.ones_like(weights[name])
+    weights["cp.resnet.bn1.bias"][0] = 1
+    for level in (2, 3):
+        weights[f"cp.resnet.layer{level}.0.downsample.0.weight"][0, 0] = 1
+    hill = [f"cp.resnet.layer4.{block}.conv{number}" for block in (0, 1) for number in (1, 2)]
+    for name in (*hill, "cp.arm32.conv.conv", "cp.conv_head32.conv", "cp.conv_head16.conv"):
+        weights[f"{name}.weight"][0, 0] = BLUR
+    weights["ffm.convblk.conv.weight"][0, 128] = 1  # the hill, behind the features of stride 8
+    weights["ffm.convblk.conv.weight"][1, 0] = 1  # the constant
+    for channel in (0, 1):
+        weights["conv_out.conv.conv.weight"][channel, channel, 1, 1] = 1
+    weights["conv_out.conv_out.weight"][SKIN, 0] = 1
+    weights["conv_out.conv_out.weight"][BACKGROUND, 1] = SKIN_HEIGHT
     return weights
 
 
-# The face models of InsightFace, as ONNX graphs
-
-DETECTOR_INPUT = 640
-TEMPLATE_SIZE = 32  # pixels of the template on each pyramid level
-FACE_BOX = np.array(((179, 74), (271, 180)), np.float32)  # in the demo photo
-FACE_POINTS = np.array(
-    ((202.9, 101.4), (246.4, 103.6), (224.6, 127.1), (203.6, 140.3), (244.6, 141.1)), np.float32
-)  # eyes, nose, corners of the mouth
-SCRFD_OUTPUTS = {8: ("448", "451", "454"), 16: ("471", "474", "477"), 32: ("494", "497", "500")}
-
-
-class Graph:
-    """An ONNX graph under construction: `node` returns the name of its output."""
-
-    def __init__(self):
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def constant(self, value: np.ndarray | float) -> str:
-        name = f"constant_{len(self.constants)}"
-        array = np.asarray(value)
-        if array.dtype == np.float64:
-            array = array.astype(np.float32)
-        self.constants.append(numpy_helper.from_array(array, name))
-        return name
-
-    def node(self, kind: str, *inputs: str, output: str | None = None, **attributes) -> str:
-        name = output or f"{kind}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
-        return name
-
-    def model(self, inputs: list, outputs: list) -> onnx.ModelProto:
-        graph = helper.make_graph(self.nodes, "tiny_stage", inputs, outputs, self.constants)
-        opset = helper.make_opsetid("", 17)
-        model = helper.make_model(graph, opset_imports=[opset], ir_version=8)
-        onnx.checker.check_model(model)
-        return model
-
-
-def detector() -> onnx.ModelProto:
-    """SCRFD-10G with key points, by signature; inside, a matched filter on a pyramid.
-
-    Each stride looks for the demo photo's face at one size: 64, 128 and 256 pixels of a
-    640 pixel input.
-    """
-    graph = Graph()
-    for stride, outputs in SCRFD_OUTPUTS.items():
-        detector_level(graph, "input.1", stride, outputs)
-    image = helper.make_tensor_value_info("input.1", TensorProto.FLOAT, [1, 3, "?", "??"])
-    outputs = [
-        helper.make_tensor_value_info(names[kind], TensorProto.FLOAT, [f"{stride}_anchors", size])
-        for kind, size in enumerate((1, 4, 10))
-        for stride, names in SCRFD_OUTPUTS.items()
-    ]
-    return graph.model([image], outputs)
-
-
-def detector_level(graph: Graph, image: str, stride: int, outputs: tuple[str, str, str]) -> None:
-    """Score, box and key points of one stride; the second anchor of each place never fires."""
-    shrink = stride // 4  # so a cell of the output is 4x4 pixels of this level
-    level = graph.node(
-        "AveragePool", image, kernel_shape=[shrink, shrink], strides=[shrink, shrink]
-    )
-    match = correlation(graph, level)
-    peak = graph.node("MaxPool", match, kernel_shape=[4, 4], strides=[4, 4])
-    score = graph.node("Sigmoid", affine(graph, peak, 12.0, -0.7 * 12))
-    never = affine(graph, score, 0.0, 0.0)
-    anchors_last(graph, graph.node("Concat", score, never, axis=1), 1, outputs[0])
-
-    # Where in its cell the peak lies, in cells: the mean place weighted by exp(30 match).
-    likelihood = graph.node("Exp", affine(graph, match, 30.0, -30.0))
-    places = np.mgrid[:4, :4][::-1] / 4  # (2, 4, 4): x, y
-    moments = np.stack((*places, np.ones((4, 4))))[:, None].astype(np.float32)  # (3, 1, 4, 4)
-    moments = graph.node("Conv", likelihood, graph.constant(moments), strides=[4, 4])
-    total = graph.node("Slice", moments, *map(graph.constant, slice_of(2, 3)))
-    place = graph.node("Slice", moments, *map(graph.constant, slice_of(0, 2)))
-    place = graph.node("Div", place, total)
-
-    box, points = face_geometry()
-    signs = np.tile(np.eye(2), (2, 1)) * np.array((-1, -1, 1, 1))[:, None]
-    regression(graph, place, signs, box, outputs[1])
-    regression(graph, place, np.tile(np.eye(2), (5, 1)), points, outputs[2])
-
-
-def slice_of(start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Starts, ends and axes of a slice of channels."""
-    return np.array([start]), np.array([stop]), np.array([1])
-
-
-def affine(graph: Graph, value: str, scale: float, shift: float) -> str:
-    scaled = graph.node("Mul", value, graph.constant(scale))
-    return graph.node("Add", scaled, graph.constant(shift))
-
-
-def correlation(graph: Graph, level: str) -> str:
-    """Normalised cross-correlation with the face template at every pixel, (1, 1, H, W) in [-1, 1]."""
-    template = face_template()
-    template = (template - template.mean()) / template.std() / template.size**0.5
-    ones = np.ones_like(template)
-    # The output at a pixel belongs to the window that begins half a template up and left.
-    half = TEMPLATE_SIZE // 2
-    window = {"pads": [half, half, half - 1, half - 1]}
-    matched = graph.node("Conv", level, graph.constant(template), **window)
-    total = graph.node("Conv", level, graph.constant(ones / template.size**0.5), **window)
-    energy = graph.node("Conv", graph.node("Mul", level, level), graph.constant(ones), **window)
-    variance = graph.node("Sub", energy, graph.node("Mul", total, total))
-    # Windows flatter than this (in the detector's units of 128 gray levels) are no face.
-    flat = graph.constant(1e-3 * template.size)
-    return graph.node("Div", matched, graph.node("Sqrt", graph.node("Max", variance, flat)))
-
-
-def template_origin() -> np.ndarray:
-    """Top left corner (x, y) of the template, in pixels of the pyramid's level of stride 16."""
-    centre = FACE_BOX.mean(axis=0) * DETECTOR_INPUT / len(skimage.data.astronaut()) / 4
-    return np.round(centre).astype(int) - TEMPLATE_SIZE // 2
-
-
-def face_template() -> np.ndarray:
-    """The demo photo's face as the detector sees it on the level of stride 16, (1, 3, 32, 32)."""
-    photo = cv2.resize(skimage.data.astronaut(), (DETECTOR_INPUT, DETECTOR_INPUT))
-    level = (photo.astype(np.float32) - 127.5) / 128
-    side = DETECTOR_INPUT // 4
-    level = level.reshape(side, 4, side, 4, 3).mean(axis=(1, 3))
-    x, y = template_origin()
-    face = level[y : y + TEMPLATE_SIZE, x : x + TEMPLATE_SIZE]
-    return np.ascontiguousarray(face.transpose(2, 0, 1)[None])
-
-
-def face_geometry() -> tuple[np.ndarray, np.ndarray]:
-    """Distances to the box's sides, (4,), and offsets of the key points, (10,), in cells."""
-    centre = template_origin() + TEMPLATE_SIZE // 2
-
-    def in_cells(points: np.ndarray) -> np.ndarray:
-        scale = DETECTOR_INPUT / len(skimage.data.astronaut()) / 4
-        return (points * scale - centre) / 4
-
-    near, far = in_cells(FACE_BOX)
-    return np.concatenate((-near, far)), in_cells(FACE_POINTS).ravel()
-
-
-def regression(graph: Graph, place: str, matrix: np.ndarray, bias: np.ndarray, output: str) -> None:
-    """The linear map from the peak's place in its cell to one regression output of SCRFD."""
-    weight = graph.constant(np.tile(matrix, (2, 1))[..., None, None])
-    value = graph.node("Conv", place, weight, graph.constant(np.tile(bias, 2).astype(np.float64)))
-    anchors_last(graph, value, len(bias), output)
-
-
-def anchors_last(graph: Graph, value: str, size: int, output: str) -> None:
-    """(1, 2 * size, H, W) -> (H * W * 2, size), the layout of SCRFD's outputs."""
-    moved = graph.node("Transpose", value, perm=[0, 2, 3, 1])
-    graph.node("Reshape", moved, graph.constant(np.array([-1, size])), output=output)
+# The recogniser of InsightFace, as an ONNX graph
 
 
 def recogniser() -> onnx.ModelProto:
@@ -536,9 +410,7 @@ def recogniser() -> onnx.ModelProto:
     pixels = graph.node("Flatten", small)  # (N, 3 * 14 * 14)
     weight = np.random.default_rng(0).standard_normal((588, 512)) * 0.1
     graph.node("MatMul", pixels, graph.constant(weight), output="1333")
-    image = helper.make_tensor_value_info("input.1", TensorProto.FLOAT, ["N", 3, 112, 112])
-    vector = helper.make_tensor_value_info("1333", TensorProto.FLOAT, ["N", 512])
-    return graph.model([image], [vector])
+    return graph.model({"input.1": ["N", 3, 112, 112]}, {"1333": ["N", 512]})
 
 
 # Files
@@ -563,7 +435,7 @@ FILES: dict[str, Callable[[Path], object]] = {
     "pulid/pulid_flux_v0.9.1.safetensors": write_tensors(pulid_shapes, torch.bfloat16),
     "clip_vision/EVA02_CLIP_L_336_psz14_s6B.pt": lambda path: torch.save(eva_weights(), path),
     "facexlib/parsing_bisenet.pth": lambda path: torch.save(bisenet_weights(), path),
-    "insightface/models/antelopev2/scrfd_10g_bnkps.onnx": lambda path: onnx.save(detector(), path),
+    "insightface/models/antelopev2/scrfd_10g_bnkps.onnx": lambda path: onnx.save(scrfd(), path),
     "insightface/models/antelopev2/glintr100.onnx": lambda path: onnx.save(recogniser(), path),
 }
 
@@ -596,7 +468,10 @@ def make_stage(models_dir: Path, progress: Callable[[str], object] | None = None
 
 
 def version() -> str:
-    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    """Hash of what decides what the files hold."""
+    names = ("tiny_stage.py", "face_detector.py", "onnx_graph.py")
+    content = b"\0".join(Path(__file__).with_name(name).read_bytes() for name in names)
+    return hashlib.sha256(content).hexdigest()
 
 
 def remove_outdated(models_dir: Path) -> None:

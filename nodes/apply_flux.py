@@ -9,7 +9,7 @@ import comfy.ldm.chroma_radiance.model
 import comfy.ldm.flux.model
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..pulid_core.errors import PulidError, UnsupportedModelError
 from ..pulid_core.identity.identity import Identity
@@ -18,6 +18,7 @@ from ..pulid_core.injection.blocks import BlockKey, plan_blocks
 from ..pulid_core.injection.options import InjectionOptions
 from .block_patch import applications_on, patch_model
 from .forward_plan import Application
+from .portrait_display import show_person
 from .sockets import IdentitySocket, OptionsSocket, PulidSocket, require_pulid
 from .values import require_values
 
@@ -149,8 +150,10 @@ class PulidApplyFlux(io.ComfyNode):
             schedule=options.schedule,
             mask=_mask(attn_mask),
         )
-        preview = ui.PreviewImage(identity.crops, cls=cls) if len(identity.crops) else None
-        return io.NodeOutput(patch_model(model, application, plan), ui=preview)
+        pictures = [identity.crops] if len(identity.crops) else []
+        notes = pulid.notes if identity is not reference else ()
+        shown = show_person(identity, pictures, cls, notes)
+        return io.NodeOutput(patch_model(model, application, plan), ui=shown)
 
 
 def _options(options: Any) -> InjectionOptions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from ..pulid_core.images import bchw_to_bhwc, photo_to_bchw, rgb_photo
+from ..pulid_core.images import bchw_to_bhwc, photo_to_bchw, rgb_pixels
 from ..pulid_core.sheet.contact_sheet import caption_lines, contact_sheet
 
 
@@ -72,7 +72,7 @@ class PulidContactSheet(io.ComfyNode):
     ) -> io.NodeOutput:
         """Take all batches apart and draw."""
         sheet = contact_sheet(
-            [rgb_photo(picture) for batch in images for picture in batch],
+            [rgb_pixels(picture) for batch in images for picture in batch],
             caption_lines(captions or []),
             scores or [],
             columns[0],

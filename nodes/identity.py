@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,9 +9,9 @@ from comfy_api.latest import io, ui
 
 from ..pulid_core.encoder.fusion import FUSIONS
 from ..pulid_core.errors import IdentityExistsError, PulidError
-from ..pulid_core.face.analyser import FACE_ORDERS
+from ..pulid_core.face.choice import FACE_ORDERS
 from ..pulid_core.face.portrait import DEFAULT_SETTINGS, EncodeSettings, choose_portraits
-from ..pulid_core.face.report import report_text
+from ..pulid_core.face.report import picture_of_choice, report_text
 from ..pulid_core.face.similarity import (
     annotate,
     compare,
@@ -21,17 +19,16 @@ from ..pulid_core.face.similarity import (
     mean_similarity,
     similarity_text,
 )
-from ..pulid_core.identity.file import SUFFIX, load_identity, save_identity
+from ..pulid_core.identity.file import load_identity, save_identity
 from ..pulid_core.identity.identity import Identity, blend_identities, provenance_text
-from ..pulid_core.images import Photo, bchw_to_bhwc, photo_to_bchw, photos_from_image
+from ..pulid_core.identity.name import path_below
+from ..pulid_core.images import Pixels, bchw_to_bhwc, photo_to_bchw, photos_from_image
 from .model_files import find_identity, identity_choices, identity_folder
+from .portrait_display import show_person
 from .pulid_models import Pulid, step_callback
 from .sockets import IdentitySocket, PulidSocket, require_identity, require_pulid
 
 CATEGORY = "PuLID FLUX/identity"
-
-NOT_IN_NAMES = r'[<>:"|?*\x00-\x1f]'
-"""What Windows does not allow in file names; it would write `a:b` into a stream beside a file `a`."""
 
 SKIP, ERROR, NUMBER, OVERWRITE = "skip", "error", "number", "overwrite"
 
@@ -60,14 +57,16 @@ class PulidEncodeIdentity(io.ComfyNode):
                     options=list(FACE_ORDERS),
                     default=DEFAULT_SETTINGS.face_order,
                     tooltip="In which order face_index counts the faces of each photo. center: "
-                    "nearest to the middle of the photo first.",
+                    "nearest to the middle of the photo first. same-person: first whoever is on all "
+                    "photos of a batch, by ArcFace.",
                 ),
                 io.Int.Input(
                     "face_index",
                     default=DEFAULT_SETTINGS.face_index,
                     min=0,
                     max=99,
-                    tooltip="Which face of each photo, in that order. 0 is the first, 1 the second.",
+                    tooltip="Which face of each photo, in that order. 0 is the first, 1 the second: "
+                    "the number at the face on the picture that this node shows.",
                 ),
                 io.Combo.Input(
                     "fusion",
@@ -122,12 +121,13 @@ class PulidEncodeIdentity(io.ComfyNode):
         settings = EncodeSettings(
             face_order, face_index, fusion, _parse_weights(photo_weights), on_missing_face == SKIP
         )
-        identity = require_pulid(pulid, cls).encode(image, settings)
+        pulid = require_pulid(pulid, cls)
+        identity = pulid.encode(image, settings)
         return io.NodeOutput(
             identity,
             identity.crops,
             report_text(identity.photos),
-            ui=ui.PreviewImage(identity.crops, cls=cls),
+            ui=show_person(identity, _pictures_of_choice(identity), cls, pulid.notes),
         )
 
 
@@ -179,7 +179,7 @@ class PulidSaveIdentity(io.ComfyNode):
     def execute(cls, identity: Any, name: str, if_exists: str, thumbnail: bool) -> io.NodeOutput:
         """Write the file, under a free name unless asked otherwise."""
         identity = require_identity(identity, cls)
-        path, number = _saving_path(name), 1
+        path, number = path_below(identity_folder(), name), 1
         while True:
             numbered = path if number == 1 else path.with_stem(f"{path.stem}_{number}")
             try:
@@ -340,7 +340,7 @@ class PulidFaceSimilarity(io.ComfyNode):
         photos = photos_from_image(image)
         on_step, comparisons = step_callback(len(photos)), []
         for photo in photos:
-            comparisons.append(compare(photo, person, pulid.faces))
+            comparisons.append(compare(photo, person, pulid.faces, lambda: on_step(0)))
             on_step()
         preview = _image_from_photos(
             [annotate(photo, found) for photo, found in zip(photos, comparisons, strict=True)]
@@ -361,7 +361,16 @@ def _arcface_embeddings(pulid: Pulid, reference: Any) -> torch.Tensor:
     return torch.stack([portrait.embedding for portrait in portraits])
 
 
-def _image_from_photos(photos: list[Photo]) -> torch.Tensor:
+def _pictures_of_choice(identity: Identity) -> list[torch.Tensor]:
+    """One picture for each photo: all faces with their numbers, and what was taken."""
+    crops = iter((identity.crops * 255).round().to(torch.uint8).numpy())
+    return [
+        _image_from_photos([picture_of_choice(photo, next(crops) if photo.chosen else None)])
+        for photo in identity.photos
+    ]
+
+
+def _image_from_photos(photos: list[Pixels]) -> torch.Tensor:
     return bchw_to_bhwc(torch.cat([photo_to_bchw(photo) for photo in photos]))
 
 
@@ -373,14 +382,3 @@ def _parse_weights(text: str) -> tuple[float, ...]:
             f"photo_weights should be numbers separated by commas, but are {text!r}. "
             "Write for example 1, 1, 0.5, or leave it empty."
         ) from error
-
-
-def _saving_path(name: str) -> Path:
-    folder = identity_folder().resolve()
-    path = (folder / (name.strip().removesuffix(SUFFIX) + SUFFIX)).resolve()
-    if path.name == SUFFIX or folder not in path.parents or re.search(NOT_IN_NAMES, name):
-        raise PulidError(
-            f"An identity is saved below {folder}, but the name is {name!r}. "
-            'Choose a plain name, or folder/name, without any of < > : " | ? *.'
-        )
-    return path

@@ -58,6 +58,11 @@ def identity_folder() -> Path:
     return Path(folder_paths.get_output_directory()) / IDENTITIES
 
 
+def hash_memory_place() -> Path:
+    """Where hashes of model files are remembered over restarts."""
+    return Path(folder_paths.get_user_directory()) / "pulid_flux_hashes.json"
+
+
 def identity_choices() -> list[str]:
     """Names of all saved identities, and of those put into models/pulid_identities."""
     return [

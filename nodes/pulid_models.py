@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,13 +20,15 @@ from ..pulid_core.encoder.encode import RECALLED_BYTES, EncoderStages, encode_id
 from ..pulid_core.encoder.face_parser import load_face_parser
 from ..pulid_core.encoder.vision_tower import load_vision_tower
 from ..pulid_core.errors import PulidError
-from ..pulid_core.face.analyser import FaceAnalyser
-from ..pulid_core.face.portrait import DEFAULT_SETTINGS, EncodeSettings
+from ..pulid_core.face.analyser import ANTELOPEV2_SHA256, FaceAnalyser
+from ..pulid_core.face.portrait import DEFAULT_SETTINGS, EncodeSettings, Step
+from ..pulid_core.file_hash import HashMemory
 from ..pulid_core.identity.identity import Identity
-from ..pulid_core.images import Photo, content_key, photos_from_image
+from ..pulid_core.images import Photo, photos_from_image
 from ..pulid_core.pulid_file import PulidFile
 from ..pulid_core.result_cache import Recall
 from .folds import FoldCache
+from .model_files import hash_memory_place
 
 LOGGER = logging.getLogger(__name__)
 
@@ -54,7 +56,8 @@ class Pulid:
 
     def __init__(self, paths: PulidPaths):
         self.paths = paths
-        self.file = PulidFile.open(paths.pulid_file)
+        self.hashes = HashMemory(hash_memory_place())
+        self.file = PulidFile.open(paths.pulid_file, self.hashes)
         self.folds = FoldCache(self.file)
         self._recall = Recall(RECALLED_BYTES)
 
@@ -72,7 +75,7 @@ class Pulid:
             PulidError: A photo cannot be used, or a model file is missing or wrong.
         """
         photos = photos_from_image(image)
-        key = (*map(content_key, photos), settings)
+        key = (*(photo.key for photo in photos), settings)
         return self._recall.get(key, lambda: self._encode(photos, settings).rounded())
 
     def _encode(self, photos: list[Photo], settings: EncodeSettings) -> Identity:
@@ -94,6 +97,16 @@ class Pulid:
     def faces(self) -> FaceAnalyser:
         """Detector and recogniser, shared by all nodes."""
         return FaceAnalyser(_needed(self.paths.face_model, "face_model"), self.paths.provider)
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What is unusual about the models that encode."""
+        if self.hashes.sha256(self.faces.recogniser_path) == ANTELOPEV2_SHA256:
+            return ()
+        return (
+            f"The face recogniser of {self.faces.name} is not the one of antelopev2, which PuLID was "
+            "trained with: it serves to compare faces, but what it encodes resembles the person less.",
+        )
 
     @cached_property
     def _parser(self) -> ModelPatcher:
@@ -120,13 +133,13 @@ class Pulid:
         return stages + self.folds.models()
 
 
-def step_callback(count: int) -> Callable[[], None]:
-    """Give what long work calls after each step: it shows the progress, and stops after Cancel."""
+def step_callback(count: int) -> Step:
+    """Give what long work calls many times a second: it shows the progress, and stops after Cancel."""
     progress = comfy.utils.ProgressBar(count)
 
-    def on_step() -> None:
+    def on_step(steps: int = 1, /) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        progress.update(1)
+        progress.update(steps)
 
     return on_step
 

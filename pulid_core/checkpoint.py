@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from .errors import CheckpointError
+from .errors import CheckpointError, quoted
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -41,7 +41,7 @@ KNOWN_MODELS = (
 
 _DAMAGED = (
     *(OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError),
-    *(AssertionError, OverflowError, struct.error),
+    *(AssertionError, OverflowError, MemoryError, struct.error),
 )
 """What PyTorch raises for a file whose bytes are wrong, depending on where they are."""
 
@@ -52,7 +52,8 @@ def describe_keys(keys: Iterable[str]) -> str:
     for prefix, description in KNOWN_MODELS:
         if any(key.startswith(prefix) for key in keys):
             return description
-    return f"an unknown file with keys like {', '.join(sorted(keys)[:3])}" if keys else "empty"
+    some = ", ".join(sorted(keys)[:3])
+    return f"an unknown file with keys like {quoted(some)}" if keys else "empty"
 
 
 def read_state_dict(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
@@ -69,7 +70,10 @@ def read_state_dict(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         with _open_safetensors(path) as file:
             keys = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118
-            return {key.removeprefix(prefix): file.get_tensor(key) for key in keys}
+            try:
+                return {key.removeprefix(prefix): file.get_tensor(key) for key in keys}
+            except SafetensorError as error:  # a type of numbers that PyTorch lacks
+                raise _damaged(path) from error
     try:
         state_dict = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except UnpicklingError as error:
@@ -123,8 +127,9 @@ def load_strict(
         CheckpointError: Keys or shapes differ.
     """
     with torch.device("meta"):
-        reference = build(nn)  # ComfyUI's layers may make their weights only while loading
         module = build(ops)
+        # ComfyUI's layers may make their weights only while loading.
+        reference = module if ops is nn else build(nn)
     _check_fits(reference, state_dict, path)
     module.load_state_dict(state_dict, strict=True, assign=True)
     return module.requires_grad_(False).eval()
@@ -168,7 +173,9 @@ def _only_tensors(loaded: object, path: Path) -> dict[str, Tensor]:
     for wrapper in ("state_dict", "model", "module"):
         if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
             loaded = loaded[wrapper]
-    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
+    if not isinstance(loaded, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in loaded.items()
+    ):
         raise CheckpointError(path, "The file holds no state dict. Choose a model file.")
     return loaded
 
@@ -180,4 +187,4 @@ def _damaged(path: Path) -> CheckpointError:
 
 
 def _first(keys: tuple[str, ...]) -> str:
-    return f"{len(keys)} keys ({keys[0]}, …)" if keys else "no keys"
+    return f"{len(keys)} keys ({quoted(keys[0])}, …)" if keys else "no keys"

@@ -22,6 +22,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+QUOTED_CHARACTERS = 120
+
+
+def quoted(text: object) -> str:
+    """Quote what a stranger wrote: on one line, without control characters, and not at length."""
+    printable = "".join(
+        character if character.isprintable() else "�"
+        for character in str(text)[: QUOTED_CHARACTERS + 1]
+    )
+    return repr(printable if len(printable) <= QUOTED_CHARACTERS else printable[:-1] + "…")
+
 
 class PulidError(Exception):
     """Base of all errors of this pack."""

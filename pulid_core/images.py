@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +15,47 @@ from torch import Tensor
 
 from .errors import ReferenceImageError
 
-MAX_PHOTO_SIDE_PX = 1024  # PuLID pulid/utils.py resize_numpy_image_long, called before detection
 MIN_PHOTO_SIDE_PX = 32
+MAX_NARROWNESS = 32
+"""A photo this many times longer than wide, as a strip of a web page, shows no face."""
+BAND_VALUES = 2**18
+"""Pictures are converted in bands of rows of about so many values, which fit the processor's cache."""
 
 _UNREADABLE = (OSError, RuntimeError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises for a file that is damaged, depending on format and place."""
 
-Photo = np.ndarray
+Pixels = np.ndarray
 """One RGB picture, (H, W, 3) uint8."""
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """One photo of a batch, in the size it came in."""
+
+    pixels: Pixels
+    index: int = 0
+    """Position in the batch, for texts."""
+    count: int = 1
+    """Photos in the batch."""
+
+    @cached_property
+    def key(self) -> str:
+        """Name of the picture by its size and pixels: equal pictures have equal keys."""
+        pixels = np.ascontiguousarray(self.pixels)
+        return hashlib.blake2b(pixels.data, salt=str(pixels.shape).encode()[:16]).hexdigest()
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return self.pixels.shape[1]
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return self.pixels.shape[0]
+
+    def __str__(self) -> str:
+        return f"image {self.index + 1} of {self.count}"
 
 
 def bhwc_to_bchw(image: Tensor) -> Tensor:
@@ -32,32 +68,40 @@ def bchw_to_bhwc(image: Tensor) -> Tensor:
     return image.movedim(1, -1)
 
 
-def photo_to_bchw(photo: Photo) -> Tensor:
-    """Turn one photo into float32 (1, 3, H, W) in [0, 1]."""
+def photo_to_bchw(photo: Pixels) -> Tensor:
+    """Turn one picture into float32 (1, 3, H, W) in [0, 1]."""
     return torch.from_numpy(photo).permute(2, 0, 1).unsqueeze(0).float() / 255
 
 
-def content_key(photo: Photo) -> str:
-    """Name a photo by its size and pixels: equal photos have equal keys."""
-    pixels = np.ascontiguousarray(photo)
-    return hashlib.blake2b(pixels.data, salt=str(pixels.shape).encode()[:16]).hexdigest()
+def photo_from_file(path: str | Path, index: int = 0, count: int = 1) -> Photo:
+    """Read a picture file as a camera meant it: turned by EXIF, alpha on white.
 
-
-def photo_from_file(path: str | Path) -> Photo:
-    """Read a picture file as a camera meant it: turned by EXIF, alpha on white, at most 1024 px.
+    Args:
+        path: Any format that Pillow reads.
+        index: Position among the photos of one person, for texts.
+        count: How many photos there are.
 
     Raises:
         ReferenceImageError: It is not there, no whole picture, or too small.
     """
     try:
         with Image.open(path) as picture:
-            pixels = np.array(_to_8_bits(ImageOps.exif_transpose(picture)).convert("RGBA"))
+            whole = _to_8_bits(ImageOps.exif_transpose(picture))
+            has_alpha = "A" in whole.getbands() or "transparency" in whole.info
+            pixels = np.array(_on_white(whole) if has_alpha else whole.convert("RGB"))
     except _UNREADABLE as error:
         raise ReferenceImageError(
             f"A photo was expected, but {path} cannot be read: {error}. "
             "Use a whole JPEG, PNG or WebP file."
         ) from error
-    return photos_from_image(torch.from_numpy(pixels).unsqueeze(0).float() / 255)[0]
+    _check_size(pixels.shape[0], pixels.shape[1], index, count)
+    return Photo(pixels, index, count)
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    picture = picture.convert("RGBA")
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture).convert("RGB")
 
 
 def _to_8_bits(picture: Image.Image) -> Image.Image:
@@ -69,10 +113,9 @@ def _to_8_bits(picture: Image.Image) -> Image.Image:
 
 
 def photos_from_image(image: Tensor) -> list[Photo]:
-    """Turn an IMAGE batch into photos a face detector can read.
+    """Turn an IMAGE batch into photos, every one in its full size.
 
-    Gray is repeated to RGB, alpha is composited on white, and a long side above 1024 px is
-    reduced to 1024 with Lanczos; smaller photos keep their size.
+    Gray is repeated to RGB, and alpha is composited on white.
 
     Args:
         image: (B, H, W, C) with 1 to 4 channels (gray, gray + alpha, RGB, RGBA), in [0, 1].
@@ -82,7 +125,7 @@ def photos_from_image(image: Tensor) -> list[Photo]:
 
     Raises:
         ReferenceImageError: The batch is empty, has another layout, holds NaN or infinity, or is
-            smaller than 32 px on a side.
+            smaller than 32 px on a side or a narrow strip.
     """
     if image.ndim != 4 or not 1 <= image.shape[3] <= 4:
         raise ReferenceImageError(
@@ -96,43 +139,48 @@ def photos_from_image(image: Tensor) -> list[Photo]:
     return [_photo_from_hwc(item, index, len(image)) for index, item in enumerate(image)]
 
 
-def rgb_photo(item: Tensor) -> Photo:
+def rgb_pixels(item: Tensor) -> Pixels:
     """Repeat gray to RGB, and put alpha on white.
 
     Args:
         item: (H, W, C) with 1 to 4 channels (gray, gray + alpha, RGB, RGBA), in [0, 1].
     """
+    pixels = np.empty((*item.shape[:2], 3), np.uint8)
+    for rows in _bands(item):
+        pixels[rows] = _rgb_band(item[rows].float()).numpy()
+    return pixels
+
+
+def _bands(item: Tensor) -> Iterator[slice]:
     height, width, channels = item.shape
-    item = item.float().clamp(0, 1)
-    color = item[..., : channels - 1 + channels % 2]  # without the alpha of 2 or 4 channels
+    step = max(1, BAND_VALUES // max(1, width * channels))
+    return (slice(row, row + step) for row in range(0, height, step))
+
+
+def _rgb_band(band: Tensor) -> Tensor:
+    height, width, channels = band.shape
+    band = band.clamp(0, 1)
+    color = band[..., : channels - 1 + channels % 2]  # without the alpha of 2 or 4 channels
     if channels % 2 == 0:
-        alpha = item[..., -1:]
+        alpha = band[..., -1:]
         color = color * alpha + (1 - alpha)
-    color = color.expand(height, width, 3)
-    return (color * 255).round().to(torch.uint8).cpu().numpy()
+    return (color * 255).round_().to(torch.uint8).expand(height, width, 3).cpu()
 
 
 def _photo_from_hwc(item: Tensor, index: int, count: int) -> Photo:
-    height, width, _ = item.shape
-    name = f"Reference image {index + 1} of {count}"
-    if not torch.isfinite(item).all():
+    _check_size(item.shape[0], item.shape[1], index, count)
+    if not all(bool(torch.isfinite(item[rows]).all()) for rows in _bands(item)):
         raise ReferenceImageError(
-            f"{name} holds NaN or infinite values. "
+            f"Reference image {index + 1} of {count} holds NaN or infinite values. "
             "Look at the node that made it: the picture is damaged."
         )
-    photo = _limit_long_side(rgb_photo(item))
-    if min(photo.shape[:2]) < MIN_PHOTO_SIDE_PX:
+    return Photo(rgb_pixels(item), index, count)
+
+
+def _check_size(height: int, width: int, index: int, count: int) -> None:
+    shorter, longer = sorted((height, width))
+    if shorter < max(MIN_PHOTO_SIDE_PX, longer / MAX_NARROWNESS):
         raise ReferenceImageError(
-            f"{name} is {width} x {height} px, too small or too narrow to show a face. "
-            "Use a photo in which the face is at least about 100 px wide."
+            f"Reference image {index + 1} of {count} is {width} x {height} px, too small or too "
+            "narrow to show a face. Use a photo in which the face is at least about 100 px wide."
         )
-    return photo
-
-
-def _limit_long_side(photo: Photo) -> Photo:
-    height, width = photo.shape[:2]
-    scale = MAX_PHOTO_SIDE_PX / max(height, width)
-    if scale >= 1:
-        return np.ascontiguousarray(photo)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.array(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS))

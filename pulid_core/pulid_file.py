@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,11 +13,11 @@ from torch import nn
 from .checkpoint import describe_keys, load_strict, read_shapes, read_state_dict
 from .encoder.idformer import IDFormer, IDFormerSizes
 from .errors import CheckpointError
+from .file_hash import HashMemory
 from .injection.attention import CrossAttentionSizes, IdentityCrossAttention
 
 ENCODER_PREFIX = "pulid_encoder."
 ATTENTION_PREFIX = "pulid_ca."
-HASH_BLOCK_BYTES = 2**22
 
 Value = TypeVar("Value")
 
@@ -30,10 +29,15 @@ class PulidFile:
     path: Path
     encoder_sizes: IDFormerSizes
     attention_sizes: CrossAttentionSizes
+    hashes: HashMemory = field(default_factory=HashMemory, compare=False)
 
     @classmethod
-    def open(cls, path: str | Path) -> PulidFile:
+    def open(cls, path: str | Path, hashes: HashMemory | None = None) -> PulidFile:
         """Read the sizes of a checkpoint from the shapes in it.
+
+        Args:
+            path: The file.
+            hashes: Remembers its SHA-256.
 
         Raises:
             CheckpointError: The file is damaged or no PuLID-FLUX checkpoint.
@@ -53,7 +57,7 @@ class PulidFile:
             attention_sizes = CrossAttentionSizes.from_shapes(_below(ATTENTION_PREFIX, shapes))
         except KeyError:
             raise stranger from None
-        return cls(Path(path), encoder_sizes, attention_sizes)
+        return cls(Path(path), encoder_sizes, attention_sizes, hashes or HashMemory())
 
     @property
     def name(self) -> str:
@@ -62,16 +66,12 @@ class PulidFile:
 
     @property
     def sha256(self) -> str:
-        """Hash of the whole file. Reads it once, which takes seconds, and only when asked."""
+        """Hash of the whole file. Reads it, which takes seconds, when asked for the first time."""
         return self._sha256
 
     @cached_property
     def _sha256(self) -> str:
-        digest = hashlib.sha256()
-        with self.path.open("rb") as file:
-            while block := file.read(HASH_BLOCK_BYTES):
-                digest.update(block)
-        return digest.hexdigest()
+        return self.hashes.sha256(self.path)
 
     def load_encoder(self, ops: Any = nn) -> IDFormer:
         """Build the IDFormer with the dtype of the file."""

@@ -1,6 +1,7 @@
 """Faces, photos and loaded models that the tests of identities share."""
 
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import cv2
@@ -13,15 +14,9 @@ from pulid_pack.pulid_core.encoder.encode import EncoderStages, load_stages
 from pulid_pack.pulid_core.encoder.face_parser import FaceParser
 from pulid_pack.pulid_core.face.analyser import FaceAnalyser
 from pulid_pack.pulid_core.identity.file import KnownCheckpoint
-from pulid_pack.pulid_core.images import Photo, photos_from_image
+from pulid_pack.pulid_core.images import Pixels
 from pulid_pack.pulid_core.result_cache import Recall
-from pulid_pack.tests.people import (
-    T1_FACES,
-    TinyVision,
-    scripted,
-    tiny_encoder,
-    to_image,
-)
+from pulid_pack.tests.people import TinyVision, tiny_encoder
 
 
 @pytest.fixture(scope="session")
@@ -30,28 +25,29 @@ def analyser(stage) -> FaceAnalyser:
     return FaceAnalyser(stage / "insightface/models/antelopev2")
 
 
-@pytest.fixture(scope="session")
-def t1() -> Photo:
-    """Six people, as reduced before detection: 1024 x 709."""
-    path = Path(insightface.__file__).parent / "data/images/t1.jpg"
-    return photos_from_image(to_image(cv2.imread(str(path))[..., ::-1].copy()))[0]
+def read_picture(path: Path) -> Pixels:
+    return np.ascontiguousarray(cv2.imread(str(path))[..., ::-1])
 
 
 @pytest.fixture(scope="session")
-def t1_analyser(analyser, t1) -> FaceAnalyser:
-    """Finds the six people of t1 where they are; the recogniser is the stage's."""
-    scale = t1.shape[1] / 1280
-    found = [
-        (np.array(box) * scale, np.array(points) * scale, 0.9 - place / 100)
-        for place, (box, points) in enumerate(T1_FACES.values())
-    ]
-    return scripted(analyser, lambda bgr: found if bgr.shape == t1.shape else [])
+def t1() -> Pixels:
+    """Six people, 1280 x 886."""
+    return read_picture(Path(insightface.__file__).parent / "data/images/t1.jpg")
 
 
 @pytest.fixture(scope="session")
-def astronaut() -> Photo:
-    """The demo photo; the stage's detector finds its face at half, full and double size."""
+def astronaut() -> Pixels:
+    """The demo photo: Eileen Collins, 512 x 512, a face of 91 px."""
     return np.ascontiguousarray(skimage.data.astronaut())
+
+
+@pytest.fixture(scope="session")
+def hopper() -> Pixels:
+    """Grace Hopper, 512 x 600, a face of 183 px; of matplotlib only this file is read."""
+    package = metadata.distribution("matplotlib")
+    return read_picture(
+        Path(str(package.locate_file("matplotlib/mpl-data/sample_data/grace_hopper.jpg")))
+    )
 
 
 @pytest.fixture(scope="session")

@@ -9,20 +9,20 @@ from pulid_pack.pulid_core.encoder.idformer import IDFormer, IDFormerSizes
 from pulid_pack.pulid_core.face.analyser import FaceAnalyser
 from pulid_pack.pulid_core.identity.file import KnownCheckpoint
 from pulid_pack.pulid_core.identity.identity import Identity, Provenance
-from pulid_pack.pulid_core.images import Photo
+from pulid_pack.pulid_core.images import Photo, Pixels
 from pulid_pack.pulid_core.result_cache import Recall
 from torch import Tensor, nn
 
-T1_FACES = {
-    "A": ((64, 264, 166, 398), ((86, 329), (130, 308), (118, 349), (115, 371), (148, 352))),
-    "B": ((272, 143, 374, 268), ((291, 213), (322, 194), (313, 228), (315, 248), (340, 234))),
-    "C": ((464, 272, 572, 420), ((493, 320), (541, 333), (507, 362), (484, 371), (535, 386))),
-    "D": ((748, 340, 848, 480), ((762, 397), (806, 403), (785, 428), (768, 439), (808, 439))),
-    "E": ((906, 60, 1000, 205), ((917, 114), (946, 116), (928, 152), (934, 169), (961, 169))),
-    "F": ((1128, 255, 1228, 405), ((1148, 326), (1195, 324), (1168, 349), (1155, 366), (1197, 365))),
-}  # fmt: skip
-"""Six people on InsightFace's t1.jpg (1280 x 886), from left to right: box and key points as read from
-the picture by eye, since the stage's detector knows only the demo photo's face."""
+T1_CENTRES = {
+    "A": (115, 331),
+    "B": (323, 206),
+    "C": (518, 346),
+    "D": (798, 410),
+    "E": (953, 132),
+    "F": (1178, 330),
+}
+"""Six people on InsightFace's t1.jpg (1280 x 886), from left to right: about the middle of each face, as
+read from the picture by eye."""
 
 
 class ScriptedDetector:
@@ -32,7 +32,7 @@ class ScriptedDetector:
         self._detect = detect
         self.calls = 0
 
-    def detect(self, bgr: Photo):
+    def detect(self, bgr: Pixels):
         """Boxes with scores (n, 5), and key points (n, 5, 2)."""
         self.calls += 1
         faces = self._detect(bgr)
@@ -45,11 +45,16 @@ def scripted(analyser: FaceAnalyser, detect) -> FaceAnalyser:
     """The analyser with another detector: `detect` maps a BGR photo to (box, points, score)s."""
     analyser = copy.copy(analyser)
     analyser._detector = ScriptedDetector(detect)
-    analyser._recall = Recall(2**20)
+    analyser.recall = Recall(2**20)
     return analyser
 
 
-def to_image(*photos: Photo) -> Tensor:
+def photos_of(*pictures: Pixels) -> list[Photo]:
+    """Pictures as the photos of one batch."""
+    return [Photo(pixels, index, len(pictures)) for index, pixels in enumerate(pictures)]
+
+
+def to_image(*photos: Pixels) -> Tensor:
     """ComfyUI's IMAGE: (B, H, W, 3) in [0, 1]."""
     return torch.from_numpy(np.stack(photos)).float() / 255
 

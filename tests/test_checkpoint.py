@@ -158,6 +158,24 @@ def test_a_file_without_tensors(tmp_path):
         read_state_dict(path)
 
 
+@pytest.mark.parametrize("key", [7, ("a", 1), None])
+def test_keys_that_are_no_names_make_no_state_dict(tmp_path, key):
+    path = tmp_path / "keys.pth"
+    torch.save({key: torch.zeros(2)}, path)
+    for read in (read_state_dict, read_shapes):
+        with pytest.raises(CheckpointError, match="no state dict"):
+            read(path)
+
+
+def test_a_strangers_keys_are_quoted_briefly_and_without_control_characters(tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_file({"\x1b[2J" * 10_000: torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError) as caught:
+        PulidFile.open(path)
+    assert len(str(caught.value)) < 600
+    assert str(caught.value).isprintable()
+
+
 @pytest.mark.slow
 def test_wrapped_state_dicts_and_timms_layout(stage, tmp_path):
     """EVA-CLIP as users have it: the original file, or timm's keys in safetensors."""

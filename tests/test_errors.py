@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from pulid_pack.pulid_core.encoder.vision_tower import load_vision_tower
 from pulid_pack.pulid_core.errors import MissingDependencyError
-from pulid_pack.pulid_core.face.analyser import FaceAnalyser, sharpness
+from pulid_pack.pulid_core.face.analyser import FaceAnalyser
+from pulid_pack.pulid_core.face.quality import sharpness
 from pulid_pack.pulid_core.model_files.download import plan
 from pulid_pack.pulid_core.model_files.finder import extra_folders
 

@@ -12,30 +12,55 @@ from pulid_pack.pulid_core.images import photo_from_file, photo_to_bchw, photos_
 
 def test_rgb_is_rounded_not_truncated():
     values = torch.arange(256).float() / 255
-    photo = photos_from_image(values.view(1, 16, 16, 1).repeat(1, 4, 4, 3))[0]
+    photo = photos_from_image(values.view(1, 16, 16, 1).repeat(1, 4, 4, 3))[0].pixels
     assert np.array_equal(np.unique(photo), np.arange(256))
 
 
 def test_gray_is_repeated_and_alpha_is_composited_on_white():
     gray = torch.full((1, 40, 40, 1), 0.2)
-    assert (photos_from_image(gray)[0] == 51).all()
+    assert (photos_from_image(gray)[0].pixels == 51).all()
     half = torch.full((1, 40, 40, 1), 0.5)
-    assert (photos_from_image(torch.cat((gray, half), 3))[0] == 153).all()  # 0.2 / 2 + 0.5
+    assert (photos_from_image(torch.cat((gray, half), 3))[0].pixels == 153).all()  # 0.2 / 2 + 0.5
     clear = torch.cat((torch.zeros(1, 40, 40, 3), torch.zeros(1, 40, 40, 1)), 3)
-    assert (photos_from_image(clear)[0] == 255).all()
+    assert (photos_from_image(clear)[0].pixels == 255).all()
 
 
 def test_values_outside_the_range_are_clamped():
-    assert (photos_from_image(torch.full((1, 40, 40, 3), 7.0))[0] == 255).all()
-    assert (photos_from_image(torch.full((1, 40, 40, 3), -7.0))[0] == 0).all()
+    assert (photos_from_image(torch.full((1, 40, 40, 3), 7.0))[0].pixels == 255).all()
+    assert (photos_from_image(torch.full((1, 40, 40, 3), -7.0))[0].pixels == 0).all()
 
 
-def test_long_side_is_reduced_to_1024_and_small_photos_stay():
-    reduced = photos_from_image(torch.rand(1, 2000, 1000, 3))[0]
-    assert reduced.shape == (1024, 512, 3)
-    assert photo_to_bchw(reduced).shape == (1, 3, 1024, 512)  # torch warns of read-only pixels
-    assert photos_from_image(torch.rand(1, 1024, 1000, 3))[0].shape == (1024, 1000, 3)
-    assert photos_from_image(torch.rand(1, 33, 50, 3))[0].shape == (33, 50, 3)
+def test_photos_keep_their_size_and_know_their_place():
+    first, second = photos_from_image(torch.rand(2, 2000, 1001, 3))
+    assert first.pixels.shape == second.pixels.shape == (2000, 1001, 3)
+    assert (second.width, second.height, str(second)) == (1001, 2000, "image 2 of 2")
+    assert photo_to_bchw(first.pixels).shape == (
+        1,
+        3,
+        2000,
+        1001,
+    )  # torch warns of read-only pixels
+
+
+def test_equal_pictures_have_equal_keys():
+    image = torch.rand(1, 40, 60, 3)
+    (photo,), (again,) = photos_from_image(image), photos_from_image(image.clone())
+    assert photo.key == again.key
+    image[0, 39, 59, 2] += 0.5 if image[0, 39, 59, 2] < 0.5 else -0.5
+    assert photos_from_image(image)[0].key != photo.key
+    assert photos_from_image(image.view(1, 60, 40, 3))[0].key != photos_from_image(image)[0].key
+
+
+def test_a_large_photo_is_converted_in_bands():
+    """The 8 bit picture and little more: never a second copy in floats."""
+    image = torch.rand(1, 3000, 4000, 1).expand(-1, -1, -1, 3)
+    whole = (image[0] * 255).round().to(torch.uint8).numpy()
+    torch.manual_seed(0)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        (photo,) = photos_from_image(image)
+    largest = max(event.self_cpu_memory_usage for event in profile.events())
+    assert largest < 2**22
+    assert np.array_equal(photo.pixels, whole)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +90,7 @@ def test_a_gray_file_of_16_bits_looks_like_one_of_8(tmp_path, dtype, suffix):
     path = tmp_path / f"gray{suffix}"
     scale = 1 if dtype is np.uint8 else 257
     Image.fromarray((gray * scale).astype(dtype)).save(path)
-    assert np.array_equal(photo_from_file(path), gray[..., None].repeat(3, 2))
+    assert np.array_equal(photo_from_file(path).pixels, gray[..., None].repeat(3, 2))
 
 
 def test_a_file_that_is_no_whole_picture_is_refused(tmp_path):
@@ -99,16 +124,14 @@ def test_a_picture_beyond_pillows_limit_is_refused(tmp_path, monkeypatch):
     st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.float64]),
 )  # fmt: skip
 def test_any_size_and_channel_count(batch, height, width, channels, dtype):
-    """Either RGB uint8 photos of at most 1024 px, or a ReferenceImageError."""
+    """Either RGB uint8 photos of the same size, or a ReferenceImageError."""
     image = torch.full((batch, height, width, channels), 0.5, dtype=dtype)
     try:
         photos = photos_from_image(image)
     except ReferenceImageError:
-        assert min(height, width) * min(1, 1024 / max(height, width)) < 32.5
+        assert min(height, width) < max(32, max(height, width) / 32)
         return
     assert len(photos) == batch
     for photo in photos:
-        assert photo.dtype == np.uint8
-        assert photo.shape[2] == 3
-        assert max(photo.shape) <= 1024
-        assert abs(photo.shape[0] / photo.shape[1] - height / width) / (height / width) < 0.05
+        assert photo.pixels.dtype == np.uint8
+        assert photo.pixels.shape == (height, width, 3)

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from ..face.analyser import AUTO_PROVIDER, FaceAnalyser
-from ..face.portrait import DEFAULT_SETTINGS, EncodeSettings, Portrait, Step, choose_portraits
+from ..face.portrait import (
+    DEFAULT_SETTINGS,
+    EncodeSettings,
+    Portrait,
+    Step,
+    choose_portraits,
+    go_on,
+)
 from ..identity.identity import Checkpoint, Identity, Provenance
 from ..images import Photo, bchw_to_bhwc, photo_to_bchw
 from ..pulid_file import PulidFile
@@ -82,7 +89,7 @@ def encode_identity(
     photos: list[Photo],
     stages: EncoderStages,
     settings: EncodeSettings = DEFAULT_SETTINGS,
-    on_step: Step = lambda: None,
+    on_step: Step = go_on,
 ) -> Identity:
     """Encode one person from one or several photos.
 
@@ -90,7 +97,8 @@ def encode_identity(
         photos: At least one.
         stages: Loaded models.
         settings: Which face, and how several photos are fused.
-        on_step: Called many times a second while working; may raise to stop.
+        on_step: Called many times a second while working, with the steps done since; may raise to
+            stop.
 
     Returns:
         The identity.

@@ -148,13 +148,20 @@ class IDFormer(nn.Module):
         Returns:
             Identity tokens, (B, 32, 2048), in the dtype of `condition`.
         """
+        bias = None
+        if photo_weights is not None:
+            tokens_per_photo = hidden_states[0].shape[1] // len(photo_weights)
+            weights = condition.new_tensor(photo_weights)
+            bias = self._score_bias(weights, weights.repeat_interleave(tokens_per_photo))
+        return self._encode(condition, hidden_states, bias)
+
+    def _encode(
+        self, condition: Tensor, hidden_states: list[Tensor], bias: Tensor | None
+    ) -> Tensor:
         id_tokens = self.id_embedding_mapping(condition)
         id_tokens = id_tokens.reshape(len(condition), -1, self.sizes.dim)  # (B, n * 5, 1024)
         latents = self.latents.to(condition).expand(len(condition), -1, -1)
         latents = torch.cat((latents, id_tokens), dim=1)
-        bias = None
-        if photo_weights is not None:
-            bias = self._score_bias(photo_weights, hidden_states[0])
         layers_per_scale = self.sizes.layers // self.sizes.scales
         for scale, hidden in enumerate(hidden_states):
             context = torch.cat((id_tokens, self.get_submodule(f"mapping_{scale}")(hidden)), dim=1)
@@ -162,19 +169,23 @@ class IDFormer(nn.Module):
                 latents = layer(context, latents, bias)
         return latents[:, : self.sizes.queries] @ self.proj_out.to(condition)
 
-    def _score_bias(self, photo_weights: tuple[float, ...], hidden: Tensor) -> Tensor:
+    def _score_bias(self, photos: Tensor, vision_tokens: Tensor) -> Tensor:
         """Bias of the scores for the keys (id tokens, vision tokens, queries, id tokens), (1, keys).
 
         Softmax over a key with the bias log(w) is softmax over w copies of that key.
+
+        Args:
+            photos: How often each photo counts, (n,).
+            vision_tokens: How often each row of the hidden states counts.
         """
-        weights = hidden.new_tensor(photo_weights).log()
-        id_tokens = weights.repeat_interleave(self.sizes.id_tokens)
-        vision_tokens = weights.repeat_interleave(hidden.shape[1] // len(photo_weights))
-        queries = weights.new_zeros(self.sizes.queries)
-        return torch.cat((id_tokens, vision_tokens, queries, id_tokens)).unsqueeze(0)
+        id_tokens = photos.log().repeat_interleave(self.sizes.id_tokens)
+        queries = photos.new_zeros(self.sizes.queries)
+        return torch.cat((id_tokens, vision_tokens.log(), queries, id_tokens)).unsqueeze(0)
 
     def unconditional(self, like: Tensor) -> Tensor:
         """Tokens of nobody: the encoding of zeros, which is not zero.
+
+        The 577 equal rows of zeros are looked at as one row that counts 577 times.
 
         Args:
             like: Any tensor with the wanted device and dtype.
@@ -183,5 +194,6 @@ class IDFormer(nn.Module):
             (1, 32, 2048).
         """
         condition = like.new_zeros(1, self.sizes.condition_dim)
-        hidden = like.new_zeros(1, VISION_TOKENS, self.sizes.dim)
-        return self(condition, [hidden] * self.sizes.scales)
+        hidden = like.new_zeros(1, 1, self.sizes.dim)
+        bias = self._score_bias(like.new_ones(1), like.new_full((1,), VISION_TOKENS))
+        return self._encode(condition, [hidden] * self.sizes.scales, bias)

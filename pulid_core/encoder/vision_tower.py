@@ -55,7 +55,8 @@ class VisionTower(nn.Module):
             Five hidden states (B, 577, 1024), class token first, without the final norm; and the
             pooled vector (B, 768), L2-normalised.
         """
-        faces = to_input_size(faces)
+        if faces.shape[2:] != (INPUT_SIZE_PX, INPUT_SIZE_PX):
+            faces = to_input_size(faces)
         mean = faces.new_tensor(MEAN).view(1, 3, 1, 1)
         std = faces.new_tensor(STD).view(1, 3, 1, 1)
         hooks = [b.register_forward_pre_hook(lambda *_: on_block()) for b in self.trunk.blocks]
@@ -94,12 +95,9 @@ def load_vision_tower(path: str | Path) -> VisionTower:
             "Download EVA02_CLIP_L_336_psz14_s6B.pt.",
         )
 
-    def build(_: Any) -> nn.Module:
-        return timm.create_model(TOWER, pretrained=False, num_classes=POOLED_SIZE)
-
     with torch.device("meta"):
-        weights = checkpoint_filter_fn(weights, build(nn))
-    trunk: Any = load_strict(build, weights, path)
+        trunk: Any = timm.create_model(TOWER, pretrained=False, num_classes=POOLED_SIZE)
+    load_strict(lambda _: trunk, checkpoint_filter_fn(weights, trunk), path)
     trunk.rope.to_empty(device="cpu")  # positions are computed, not stored
     trunk.rope.init_non_persistent_buffers()
     return VisionTower(trunk.float())

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ..encoder.fusion import check_weights
 from ..errors import FaceIndexError, NoFaceError, PulidError
-from ..images import Photo, content_key
-from .analyser import Face, FaceAnalyser, align, choose_face, face_warnings
-from .report import PhotoReport, report_text
+from ..images import Photo, Pixels
+from .alignment import align
+from .analyser import FaceAnalyser
+from .choice import SAME_PERSON, choose_face, common_person
+from .detection import Face
+from .quality import face_warnings
+from .report import PhotoReport, report_text, small_picture
 
-Step = Callable[[], None]
+STRANGERS_COSINE = 0.2
+"""Below this two faces are two people: different ones have -0.14 to 0.36, the same one 0.4 or more."""
+
+
+class Step(Protocol):
+    """What long work calls many times a second; it may raise to stop."""
+
+    def __call__(self, steps: int = 1, /) -> object:
+        """Go on by so many steps; 0 is a sign of life within one."""
+        ...
+
+
+def go_on(steps: int = 1, /) -> None:
+    """The step that does nothing."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +39,7 @@ class EncodeSettings:
     """Which face of each photo, and how several photos become one person."""
 
     face_order: str = "largest"
-    """One of faces.FACE_ORDERS."""
+    """One of choice.FACE_ORDERS."""
     face_index: int = 0
     """Place of the face in that order, from 0."""
     fusion: str = "concat"
@@ -40,21 +57,28 @@ DEFAULT_SETTINGS = EncodeSettings()
 class Portrait:
     """The chosen face of one photo."""
 
+    photo: Photo
     face: Face
-    crop: Photo
-    """Aligned, (512, 512, 3) uint8."""
     embedding: Tensor
     """Raw ArcFace vector, (512,)."""
-    key: str
-    """Names photo and face, for what is computed from them."""
     weight: float
+
+    @property
+    def crop(self) -> Pixels:
+        """Aligned, (512, 512, 3) uint8; cut out when asked, which for a recalled photo is never."""
+        return align(self.photo.pixels, self.face.key_points)
+
+    @property
+    def key(self) -> str:
+        """Names photo and face, for what is computed from them."""
+        return self.photo.key + self.face.key_points.tobytes().hex()
 
 
 def choose_portraits(
     photos: list[Photo],
     analyser: FaceAnalyser,
     settings: EncodeSettings,
-    on_step: Step = lambda: None,
+    on_step: Step = go_on,
 ) -> tuple[list[Portrait], tuple[PhotoReport, ...]]:
     """Find the person on every photo.
 
@@ -62,7 +86,7 @@ def choose_portraits(
         photos: At least one.
         analyser: Finds the faces.
         settings: Which face of each photo, and which photos count.
-        on_step: Called before each photo; may raise to stop.
+        on_step: Called before each photo, and with 0 before each look at it; may raise to stop.
 
     Returns:
         The portraits found, and one report per photo.
@@ -73,53 +97,77 @@ def choose_portraits(
         PulidError: The weights do not fit the photos, or no photo is left.
     """
     weights = check_weights(settings.photo_weights, len(photos), settings.fusion)
-    portraits, reports = [], []
-    for index, weight in enumerate(weights):
+    person = None
+    if settings.face_order == SAME_PERSON:
+        counted = [photo for photo, weight in zip(photos, weights, strict=True) if weight]
+        person = common_person(counted, analyser, lambda: on_step(0))
+    portraits: dict[int, Portrait] = {}
+    reports = []
+    for photo, weight in zip(photos, weights, strict=True):
         on_step()
+        report = _empty_report(photo, analyser, settings, weight)
+        if weight == 0:
+            reports.append(replace(report, warnings=("its weight is 0",)))
+            continue
         try:
-            portrait, report = _choose_portrait(photos, index, weight, analyser, settings)
+            portrait, report = _choose_portrait(photo, report, analyser, settings, person, on_step)
         except (NoFaceError, FaceIndexError) as error:
             if not settings.skip_missing:
                 raise
-            portrait, report = None, _skipped(photos, index, weight, settings, str(error))
+            report = replace(report, warnings=(str(error),))
+        else:
+            portraits[len(reports)] = portrait
         reports.append(report)
-        if portrait:
-            portraits.append(portrait)
     if not portraits:
         raise PulidError(
             f"At least one photo with the wanted face is needed, but all {len(photos)} were "
             f"skipped. Use other photos.\n{report_text(tuple(reports))}"
         )
-    return portraits, tuple(reports)
+    _warn_of_strangers(portraits, reports)
+    return list(portraits.values()), tuple(reports)
+
+
+def _empty_report(
+    photo: Photo, analyser: FaceAnalyser, settings: EncodeSettings, weight: float
+) -> PhotoReport:
+    picture = analyser.recall.get(("picture", photo.key), lambda: small_picture(photo.pixels))
+    size = (photo.width, photo.height)
+    return PhotoReport(photo.index, *size, (), settings.face_order, None, weight, (), picture)
 
 
 def _choose_portrait(
-    photos: list[Photo], index: int, weight: float, analyser: FaceAnalyser, settings: EncodeSettings
-) -> tuple[Portrait | None, PhotoReport]:
-    if weight == 0:
-        return None, _skipped(photos, index, weight, settings, "its weight is 0")
-    photo = photos[index]
-    faces, face = choose_face(
-        analyser, photo, settings.face_order, settings.face_index, index, len(photos)
+    photo: Photo,
+    report: PhotoReport,
+    analyser: FaceAnalyser,
+    settings: EncodeSettings,
+    person: Tensor | None,
+    on_step: Step,
+) -> tuple[Portrait, PhotoReport]:
+    def choose() -> tuple[list[Face], Face, Tensor, tuple[str, ...]]:
+        order, index = settings.face_order, settings.face_index
+        faces, face = choose_face(photo, analyser, order, index, person, lambda: on_step(0))
+        warnings = face_warnings(photo, face, align(photo.pixels, face.key_points))
+        return faces, face, analyser.embed(photo, face), warnings
+
+    whose = None if person is None else person.numpy().tobytes()
+    key = ("portrait", photo.key, settings.face_order, settings.face_index, whose)
+    faces, face, embedding, warnings = analyser.recall.get(key, choose)
+    return Portrait(photo, face, embedding, report.weight), replace(
+        report, faces=tuple(faces), chosen_index=settings.face_index, warnings=warnings
     )
-    crop = align(photo, face.key_points)
-    embedding = torch.from_numpy(analyser.embed(photo, face)).float()
-    key = content_key(photo) + face.key_points.tobytes().hex()
-    report = PhotoReport(
-        index,
-        photo.shape[1],
-        photo.shape[0],
-        tuple(faces),
-        settings.face_order,
-        settings.face_index,
-        weight,
-        face_warnings(face, crop),
-    )
-    return Portrait(face, crop, embedding, key, weight), report
 
 
-def _skipped(
-    photos: list[Photo], index: int, weight: float, settings: EncodeSettings, reason: str
-) -> PhotoReport:
-    height, width = photos[index].shape[:2]
-    return PhotoReport(index, width, height, (), settings.face_order, None, weight, (reason,))
+def _warn_of_strangers(portraits: dict[int, Portrait], reports: list[PhotoReport]) -> None:
+    """Say of each photo whose face is unlike all others that it may be another person."""
+    vectors = torch.stack([portrait.embedding.double() for portrait in portraits.values()])
+    directions = torch.nn.functional.normalize(vectors, dim=1)
+    cosines = directions @ directions.T - 2 * torch.eye(len(vectors))
+    for place, likeness in zip(portraits, cosines.max(dim=1).values.tolist(), strict=True):
+        if len(vectors) > 1 and likeness < STRANGERS_COSINE:
+            warning = (
+                "the face resembles that of no other photo (highest cosine "
+                f"{likeness:.2f}) and may be another person; choose it by face_index, or set "
+                f"face_order to {SAME_PERSON}."
+            )
+            report = reports[place]
+            reports[place] = replace(report, warnings=(*report.warnings, warning))

@@ -10,15 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ..images import Photo
-from .analyser import Face, FaceAnalyser
-
-BEST_RGB = (40, 200, 80)
-OTHER_RGB = (200, 200, 200)
-LABEL_RGB = (0, 0, 0)
+from ..images import Photo, Pixels
+from .analyser import FaceAnalyser
+from .boxes import CHOSEN_RGB, OTHER_RGB, draw_boxes
+from .detection import Face, Pause
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,16 +51,19 @@ def mean_direction(embeddings: Tensor) -> Tensor:
     return _normalise(directions.mean(dim=0))
 
 
-def compare(photo: Photo, person: Tensor, analyser: FaceAnalyser) -> Comparison:
+def compare(
+    photo: Photo, person: Tensor, analyser: FaceAnalyser, pause: Pause = lambda: None
+) -> Comparison:
     """Compare every face of a picture with a person.
 
     Args:
-        photo: (H, W, 3) uint8.
+        photo: The picture.
         person: From `mean_direction`, (512,).
         analyser: Finds and embeds the faces.
+        pause: Called before every look at the picture; may raise to stop.
     """
-    faces = analyser.find(photo)
-    vectors = [torch.from_numpy(analyser.embed(photo, face)).double() for face in faces]
+    faces = [analyser.settle(photo, face, pause) for face in analyser.find(photo, pause)]
+    vectors = [analyser.embed(photo, face).double() for face in faces]
     return Comparison(
         tuple(faces), tuple(float((_normalise(vector) @ person).clamp(-1, 1)) for vector in vectors)
     )
@@ -86,21 +86,14 @@ def similarity_text(comparisons: list[Comparison]) -> str:
     return "\n".join(lines)
 
 
-def annotate(photo: Photo, comparison: Comparison) -> Photo:
+def annotate(photo: Photo, comparison: Comparison) -> Pixels:
     """Draw box and cosine of every face; the best one in green."""
-    picture = Image.fromarray(photo)
-    draw = ImageDraw.Draw(picture)
-    unit = max(1, max(picture.size) // 400)
-    font = ImageFont.load_default(size=12 * unit)
-    for number, face in enumerate(comparison.faces):
-        color = BEST_RGB if number == comparison.best_index else OTHER_RGB
-        left, top, right, bottom = face.box.tolist()
-        draw.rectangle((left, top, right, bottom), outline=color, width=unit)
-        label = f"{comparison.cosines[number]:.2f}"
-        corner = (max(0, left), max(0, top - 15 * unit))
-        draw.rectangle(draw.textbbox(corner, label, font=font), fill=color)
-        draw.text(corner, label, fill=LABEL_RGB, font=font)
-    return np.array(picture)  # a copy that may be written to
+    colors = [OTHER_RGB] * len(comparison.faces)
+    if comparison.best_index is not None:
+        colors[comparison.best_index] = CHOSEN_RGB
+    boxes = [face.box for face in comparison.faces]
+    labels = [f"{cosine:.2f}" for cosine in comparison.cosines]
+    return draw_boxes(photo.pixels, list(zip(boxes, labels, colors, strict=True)))
 
 
 def _normalise(vector: Tensor) -> Tensor:

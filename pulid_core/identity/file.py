@@ -6,6 +6,9 @@ Loading needs torch and safetensors only: no detector, no vision tower, no PuLID
 from __future__ import annotations
 
 import json
+import math
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +17,16 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..checkpoint import read_metadata, read_state_dict
-from ..errors import CheckpointError, IdentityExistsError, PulidError
-from .identity import Identity, Provenance, crops_from_thumbnails, round_half, thumbnails
+from ..errors import CheckpointError, IdentityExistsError, PulidError, quoted
+from ..whole_file import write_whole
+from .identity import (
+    THUMBNAIL_SIZE_PX,
+    Identity,
+    Provenance,
+    crops_from_thumbnails,
+    round_half,
+    thumbnails,
+)
 
 SUFFIX = ".safetensors"
 FORMAT = "pulid-flux-identity"
@@ -36,6 +47,16 @@ TEXTS = (
     "photo_weights",
 )
 """Entries of the header besides format and format_version."""
+
+MAX_FILE_BYTES = 2**28
+"""About 2000 photos. A file is data of strangers: its size is looked at before anything is read."""
+MAX_HEADER_BYTES = 2**20
+MAX_TEXT_CHARACTERS = 2**16
+MAX_THUMBNAILS = 256
+"""Of more photos or people only the first keep their pictures."""
+
+NOBODY_SHAPE = (1, 32, 2048)
+ARCFACE_SIZE = 512
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
@@ -76,7 +97,7 @@ def save_identity(
     content = save(_tensors(identity, with_thumbnails), _texts(identity))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(content, path, overwrite)
+        _write_unless_there(content, path, overwrite)
     except OSError as error:
         raise PulidError(
             f"The identity should become the file {path}, but cannot be written: {error}. "
@@ -96,6 +117,7 @@ def load_identity(path: str | Path) -> Identity:
         raise CheckpointError(
             path, f"A {SUFFIX} file with an identity was expected, but there is none. Choose one."
         )
+    _check_size(path)
     texts = read_metadata(path)
     _check_format(texts, path)
     # Copies: what is read stays mapped to the file, and would change and vanish with it.
@@ -111,24 +133,25 @@ def load_identity(path: str | Path) -> Identity:
     )
 
 
-def _write(content: bytes, path: Path, overwrite: bool) -> None:
-    """Write a whole file, or none.
-
-    Raises:
-        IdentityExistsError: There is one, and overwriting is not allowed.
-    """
-    begun = path.with_suffix(".unfinished") if overwrite else path
+def _write_unless_there(content: bytes, path: Path, overwrite: bool) -> None:
     try:
-        begun.touch(exist_ok=overwrite)
+        write_whole(path, content, overwrite=overwrite)
     except FileExistsError as error:
         raise IdentityExistsError(path) from error
+
+
+def _check_size(path: Path) -> None:
+    """Refuse what no identity can be, before it takes memory."""
     try:
-        begun.write_bytes(content)
-        if overwrite:
-            begun.replace(path)
-    except OSError:
-        begun.unlink(missing_ok=True)
-        raise
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            header = int.from_bytes(file.read(8), "little")
+    except OSError as error:
+        raise CheckpointError(
+            path, f"An identity was wanted, but the file cannot be read: {error}. Allow reading it."
+        ) from error
+    if size > MAX_FILE_BYTES or MAX_HEADER_BYTES < header < size:
+        raise _stranger(path, f"it has {size:,} bytes, {header:,} of them its header")
 
 
 def _tensors(identity: Identity, with_thumbnails: bool) -> dict[str, Tensor]:
@@ -138,7 +161,9 @@ def _tensors(identity: Identity, with_thumbnails: bool) -> dict[str, Tensor]:
         ARCFACE: identity.arcface_embeddings.contiguous(),
     }
     if with_thumbnails and len(identity.crops):
-        tensors[THUMBNAILS] = (thumbnails(identity) * 255).round().to(torch.uint8).contiguous()
+        tensors[THUMBNAILS] = (
+            (thumbnails(identity)[:MAX_THUMBNAILS] * 255).round().to(torch.uint8).contiguous()
+        )
     return tensors
 
 
@@ -170,8 +195,10 @@ def _texts(identity: Identity) -> dict[str, str]:
 def _provenance(texts: dict[str, str], path: Path) -> Provenance:
     try:
         weights = tuple(float(weight) for weight in json.loads(texts["photo_weights"]))
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise _stranger(path, "its photo_weights are no list of numbers") from error
+    if not all(map(math.isfinite, weights)):
+        raise _stranger(path, "its photo_weights are not finite")
     return Provenance(
         checkpoint=KnownCheckpoint(texts["checkpoint_name"], texts["checkpoint_sha256"]),
         face_model=texts["face_model"],
@@ -189,38 +216,47 @@ def _check_format(texts: dict[str, str], path: Path) -> None:
         raise CheckpointError(
             path,
             f"An identity of format version {FORMAT_VERSION} was expected, but this one has "
-            f"version {version or 'none'}. Update PuLID for FLUX, or save the identity again.",
+            f"version {quoted(version) if version else 'none'}. Update PuLID for FLUX, or save the identity again.",
         )
     missing = [name for name in TEXTS if name not in texts]
     if missing:
         raise _stranger(path, f"its header lacks {', '.join(missing)}")
+    for name in TEXTS:
+        is_list = name == "photo_weights"
+        if len(texts[name]) > MAX_TEXT_CHARACTERS or not (is_list or texts[name].isprintable()):
+            raise _stranger(path, f"its {name} is {quoted(texts[name])}")
+    if not re.fullmatch("[0-9a-f]{64}", texts["checkpoint_sha256"]):
+        raise _stranger(path, f"its checkpoint_sha256 is {quoted(texts['checkpoint_sha256'])}")
+
+
+_SHAPES: dict[str, Callable[[tuple[int, ...]], bool]] = {
+    TOKENS: lambda shape: (
+        len(shape) == 3
+        and shape[::2] == NOBODY_SHAPE[::2]
+        and shape[1] > 0
+        and shape[1] % NOBODY_SHAPE[1] == 0
+    ),
+    UNCOND_TOKENS: lambda shape: shape == NOBODY_SHAPE,
+    ARCFACE: lambda shape: len(shape) == 2 and shape[0] > 0 and shape[1] == ARCFACE_SIZE,
+    THUMBNAILS: lambda shape: (
+        len(shape) == 3
+        and shape[0] <= MAX_THUMBNAILS
+        and shape[1:] == (THUMBNAIL_SIZE_PX, THUMBNAIL_SIZE_PX)
+    ),
+}
+"""Tensor -> whether it may have a shape."""
 
 
 def _check_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     required = {TOKENS, UNCOND_TOKENS, ARCFACE}
     if tensors.keys() - {THUMBNAILS} != required:
-        raise _stranger(path, f"it holds the tensors {', '.join(sorted(tensors))}")
+        raise _stranger(path, f"it holds the tensors {quoted(', '.join(sorted(tensors)))}")
     for name, tensor in tensors.items():
         wanted = (torch.uint8,) if name == THUMBNAILS else FLOATS
         if tensor.dtype not in wanted:
             raise _stranger(path, f"its {name} are {tensor.dtype}, not {wanted[0]}")
-    tokens, uncond_tokens = tensors[TOKENS], tensors[UNCOND_TOKENS]
-    if (
-        tokens.ndim != 3
-        or uncond_tokens.ndim != 3
-        or len(tokens) != 1
-        or len(uncond_tokens) != 1
-        or 0 in tokens.shape
-        or 0 in uncond_tokens.shape
-        or tokens.shape[1] % uncond_tokens.shape[1]
-        or tokens.shape[2] != uncond_tokens.shape[2]
-    ):
-        raise _stranger(
-            path, f"its tokens have the shapes {list(tokens.shape)} and {list(uncond_tokens.shape)}"
-        )
-    pictures = tensors.get(THUMBNAILS)
-    if tensors[ARCFACE].ndim != 2 or (pictures is not None and pictures.ndim != 3):
-        raise _stranger(path, "its ArcFace vectors or thumbnails have another shape")
+        if not _SHAPES[name](tuple(tensor.shape)):
+            raise _stranger(path, f"its {name} have the shape {quoted(tuple(tensor.shape))}")
     if not all(tensors[name].isfinite().all() for name in required):
         raise _stranger(path, "it holds NaN or infinite values")
 

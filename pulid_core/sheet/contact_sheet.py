@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import PulidError
-from ..images import Photo
+from ..images import Pixels
 from .tuning import GridColumns
 
 MAX_SHEET_PX = 16384  # larger pictures are not shown by browsers
@@ -61,12 +61,12 @@ class Layout:
 
 
 def contact_sheet(
-    pictures: Sequence[Photo],
+    pictures: Sequence[Pixels],
     captions: Sequence[str] = (),
     scores: Sequence[float] = (),
     columns: int = 0,
     cell_px: int = 384,
-) -> Photo:
+) -> Pixels:
     """Put pictures on one sheet, row by row.
 
     Args:
@@ -117,7 +117,7 @@ def _font(text: str, size: int) -> Font:
     return ImageFont.load_default(size)
 
 
-def _fit(picture: Photo, cell_px: int) -> Image.Image:
+def _fit(picture: Pixels, cell_px: int) -> Image.Image:
     height, width = picture.shape[:2]
     scale = cell_px / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -169,7 +169,7 @@ def _fitting(text: str, font: Font, width: float) -> int:
     return bisect.bisect(counts, width, key=lambda count: font.getlength(text[:count]))
 
 
-def _draw(entries: list[Entry], columns: int, font: Font) -> Photo:
+def _draw(entries: list[Entry], columns: int, font: Font) -> Pixels:
     layout = _layout(entries, font)
     right, bottom = layout.corner(columns, math.ceil(len(entries) / columns))
     if max(right, bottom) > MAX_SHEET_PX:

@@ -19,6 +19,7 @@ from pulid_pack.pulid_core.face.report import report_text
 from pulid_pack.pulid_core.identity.file import load_identity, save_identity
 from pulid_pack.pulid_core.images import photo_from_file
 from pulid_pack.pulid_core.result_cache import Recall
+from pulid_pack.tests.people import photos_of
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +37,7 @@ def peer(stage):
 @pytest.fixture(scope="module")
 def encoded(loaded_stages, astronaut):
     """The demo photo at full size, float32."""
-    return encode_identity([astronaut], loaded_stages)
+    return encode_identity(photos_of(astronaut), loaded_stages)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_half_precision_stays_within_bounds(loaded_stages, encoded, astronaut, d
         dtype=dtype,
         recall=Recall(2**28),
     )
-    identity = encode_identity([astronaut], half)
+    identity = encode_identity(photos_of(astronaut), half)
     assert identity.tokens.dtype == torch.float32
     for name in ("tokens", "uncond_tokens"):
         tokens, exact = getattr(identity, name), getattr(encoded, name)
@@ -86,7 +87,7 @@ def test_rounding_for_the_socket_stays_below_one_in_2000(encoded):
 
 def test_the_same_photo_never_runs_a_network_twice(tiny_stages, astronaut):
     """Any node, batch, fusion or weights; another face or photo runs them."""
-    mirrored = np.ascontiguousarray(astronaut[:, ::-1])
+    no_face = np.full((64, 64, 3), 128, np.uint8)
     half = np.ascontiguousarray(astronaut[::2, ::2])
     calls = {"parser": 0, "encoder": 0, "detector": 0}
 
@@ -98,29 +99,31 @@ def test_the_same_photo_never_runs_a_network_twice(tiny_stages, astronaut):
 
     tiny_stages.parser.register_forward_pre_hook(count("parser"))
     tiny_stages.encoder.register_forward_pre_hook(count("encoder"))
-    encode_identity([astronaut], tiny_stages)
+    encode_identity(photos_of(astronaut), tiny_stages)
     assert (tiny_stages.vision.passes, calls["parser"], calls["encoder"]) == (1, 1, 2)
-    first = encode_identity([astronaut, half], tiny_stages)
+    first = encode_identity(photos_of(astronaut, half), tiny_stages)
     assert (tiny_stages.vision.passes, calls["parser"], calls["encoder"]) == (2, 2, 3)
     for fusion in ("concat", "mean"):
         for weights in ((), (1.0, 0.5), (0.0, 1.0)):
             settings = EncodeSettings(fusion=fusion, photo_weights=weights)
-            encode_identity([astronaut, half], tiny_stages, settings)
-    encode_identity([astronaut], tiny_stages, EncodeSettings("center"))
+            encode_identity(photos_of(astronaut, half), tiny_stages, settings)
+    encode_identity(photos_of(astronaut), tiny_stages, EncodeSettings("center"))
     assert (tiny_stages.vision.passes, calls["parser"], calls["encoder"]) == (2, 2, 3)
-    encode_identity([astronaut, half], tiny_stages, EncodeSettings(fusion="native"))
+    encode_identity(photos_of(astronaut, half), tiny_stages, EncodeSettings(fusion="native"))
     assert (tiny_stages.vision.passes, calls["parser"], calls["encoder"]) == (2, 2, 4)
-    again = encode_identity([astronaut, half], tiny_stages)
+    again = encode_identity(photos_of(astronaut, half), tiny_stages)
     assert torch.equal(again.tokens, first.tokens)
     with pytest.raises(NoFaceError):
-        encode_identity([mirrored], tiny_stages)
+        encode_identity(photos_of(no_face), tiny_stages)
     assert tiny_stages.vision.passes == 2
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_tokens_of_several_photos(tiny_stages, astronaut, fusion):
     half = np.ascontiguousarray(astronaut[::2, ::2])
-    identity = encode_identity([astronaut, half], tiny_stages, EncodeSettings(fusion=fusion))
+    identity = encode_identity(
+        photos_of(astronaut, half), tiny_stages, EncodeSettings(fusion=fusion)
+    )
     queries = 8 * (2 if fusion == "concat" else 1)
     assert identity.tokens.shape == (1, queries, 32)
     assert identity.uncond_tokens.shape == (1, 8, 32)
@@ -134,41 +137,41 @@ def test_fusions_at_full_size(loaded_stages, astronaut):
     """Concat is 64 tokens, mean their mean, native 32 tokens of its own."""
     stages = loaded_stages
     half = np.ascontiguousarray(astronaut[::2, ::2])
-    native = encode_identity([astronaut, half], stages, EncodeSettings(fusion="native"))
+    native = encode_identity(photos_of(astronaut, half), stages, EncodeSettings(fusion="native"))
     assert native.tokens.shape == (1, 32, 2048)
-    concat = encode_identity([astronaut, half], stages)
+    concat = encode_identity(photos_of(astronaut, half), stages)
     assert concat.tokens.shape == (1, 64, 2048)
     assert not torch.allclose(native.tokens, concat.tokens[:, :32], atol=1e-2)
-    mean = encode_identity([astronaut, half], stages, EncodeSettings(fusion="mean"))
+    mean = encode_identity(photos_of(astronaut, half), stages, EncodeSettings(fusion="mean"))
     assert torch.allclose(mean.tokens, concat.tokens.unflatten(1, (2, 32)).mean(dim=1), atol=1e-5)
 
 
 def test_a_photo_without_a_face_is_an_error_that_names_it(tiny_stages, astronaut, no_face):
     """Raised before any network runs."""
     with pytest.raises(NoFaceError, match="image 2 of 3") as caught:
-        encode_identity([astronaut, no_face, astronaut], tiny_stages)
+        encode_identity(photos_of(astronaut, no_face, astronaut), tiny_stages)
     assert caught.value.image_index == 1
     assert tiny_stages.vision.passes == 0
 
 
 def test_or_is_skipped_with_a_line_in_the_report(tiny_stages, astronaut, no_face):
     skip = EncodeSettings(skip_missing=True)
-    identity = encode_identity([no_face, astronaut], tiny_stages, skip)
-    alone = encode_identity([astronaut], tiny_stages)
+    identity = encode_identity(photos_of(no_face, astronaut), tiny_stages, skip)
+    alone = encode_identity(photos_of(astronaut), tiny_stages)
     assert torch.equal(identity.tokens, alone.tokens)
     text = report_text(identity.photos)
     assert "Image 1 of 2, 64 x 64 px: skipped" in text
     assert "Image 2 of 2, 512 x 512 px: 1 face, took 0 in the order largest" in text
     with pytest.raises(PulidError, match="all 2 were skipped"):
-        encode_identity([no_face, no_face], tiny_stages, skip)
+        encode_identity(photos_of(no_face, no_face), tiny_stages, skip)
 
 
 def test_skipping_keeps_weights_with_their_photos(tiny_stages, astronaut, no_face):
     half = np.ascontiguousarray(astronaut[::2, ::2])
     skip = EncodeSettings(skip_missing=True, photo_weights=(9.0, 1.0, 2.0))
-    identity = encode_identity([no_face, astronaut, half], tiny_stages, skip)
+    identity = encode_identity(photos_of(no_face, astronaut, half), tiny_stages, skip)
     weighted = EncodeSettings(photo_weights=(1.0, 2.0))
-    expected = encode_identity([astronaut, half], tiny_stages, weighted)
+    expected = encode_identity(photos_of(astronaut, half), tiny_stages, weighted)
     assert torch.equal(identity.tokens, expected.tokens)
     assert identity.provenance.photo_weights == (1.0, 2.0)
 
@@ -176,28 +179,28 @@ def test_skipping_keeps_weights_with_their_photos(tiny_stages, astronaut, no_fac
 def test_a_photo_of_weight_zero_is_not_looked_at(tiny_stages, astronaut, no_face):
     """Not even for faces."""
     settings = EncodeSettings(photo_weights=(1.0, 0.0))
-    identity = encode_identity([astronaut, no_face], tiny_stages, settings)
-    assert torch.equal(identity.tokens, encode_identity([astronaut], tiny_stages).tokens)
+    identity = encode_identity(photos_of(astronaut, no_face), tiny_stages, settings)
+    assert torch.equal(identity.tokens, encode_identity(photos_of(astronaut), tiny_stages).tokens)
     assert "its weight is 0" in report_text(identity.photos)
 
 
 def test_encoding_can_be_stopped_within_a_photo(tiny_stages, astronaut):
     steps = []
 
-    def stop_at_three():
-        steps.append(1)
+    def stop_at_three(done=1):
+        steps.append(done)
         if len(steps) == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        encode_identity([astronaut], tiny_stages, on_step=stop_at_three)
-    encode_identity([astronaut], tiny_stages)
+        encode_identity(photos_of(astronaut), tiny_stages, on_step=stop_at_three)
+    encode_identity(photos_of(astronaut), tiny_stages)
 
 
 def test_progress_reaches_its_end(stages, astronaut):
     steps = []
-    encode_identity([astronaut], stages, on_step=lambda: steps.append(1))
-    assert len(steps) == step_count(1)
+    encode_identity(photos_of(astronaut), stages, on_step=lambda done=1: steps.append(done))
+    assert sum(steps) == step_count(1)
 
 
 def test_saved_tokens_are_those_of_the_socket(encoded, tmp_path, loaded_stages):
@@ -216,7 +219,7 @@ def test_the_pages_example_runs_as_it_stands(stage, tmp_path, astronaut, encoded
     exif[0x0112] = 6  # the camera was held upright: turn by 90 degrees to the right
     turned = Image.fromarray(astronaut).transpose(Image.Transpose.ROTATE_90)
     turned.save(photo, exif=exif)
-    assert np.array_equal(photo_from_file(photo), astronaut)
+    assert np.array_equal(photo_from_file(photo).pixels, astronaut)
     script = ROOT / "tests/identity/python_example.py"
     code = script.read_text(encoding="utf-8").split('"""\n\n', 1)[1]
     assert code in (ROOT / "docs/python.md").read_text(encoding="utf-8")

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from pulid_pack.pulid_core.encoder.encode import EncoderStages, encode_identity
 from pulid_pack.pulid_core.encoder.fusion import FUSIONS
 from pulid_pack.pulid_core.errors import FaceIndexError, NoFaceError, PulidError
-from pulid_pack.pulid_core.face.analyser import FACE_ORDERS
+from pulid_pack.pulid_core.face.choice import FACE_ORDERS
 from pulid_pack.pulid_core.face.portrait import EncodeSettings
 from pulid_pack.pulid_core.face.report import report_text
-from pulid_pack.pulid_core.images import photos_from_image
+from pulid_pack.pulid_core.images import Photo, photos_from_image
 from pulid_pack.tests.people import scripted
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8)
@@ -118,7 +118,7 @@ def test_every_index_is_a_face_of_its_own_or_an_error(tiny_stages, count, order,
     photo = np.full((120, 120, 3), 99, np.uint8)
 
     def chosen(index):
-        identity = encode_identity([photo], stages, EncodeSettings(order, index))
+        identity = encode_identity([Photo(photo)], stages, EncodeSettings(order, index))
         return identity.photos[0].chosen.box.tobytes()
 
     if count == 0:

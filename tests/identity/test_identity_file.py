@@ -1,8 +1,10 @@
 """The file: small, exact, refused when it does not fit, loadable with next to nothing installed."""
 
 import errno
+import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,14 +15,17 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pulid_pack.pulid_core import file_hash
 from pulid_pack.pulid_core.errors import (
     CheckpointError,
     IdentityExistsError,
     IdentityMismatchError,
     PulidError,
 )
+from pulid_pack.pulid_core.file_hash import HashMemory
 from pulid_pack.pulid_core.identity.file import KnownCheckpoint, load_identity, save_identity
 from pulid_pack.pulid_core.identity.identity import blend_identities, provenance_text, thumbnails
+from pulid_pack.pulid_core.identity.name import path_below
 from pulid_pack.tests.people import make_identity
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -39,6 +44,9 @@ sys.meta_path.insert(0, Blocked())
 pack = types.ModuleType("pulid_pack")
 pack.__path__ = [sys.argv[1]]
 sys.modules["pulid_pack"] = pack
+from pulid_pack.pulid_core import file_hash
+from pulid_pack.pulid_core.file_hash import HashMemory
+from pulid_pack.pulid_core.identity.name import path_below
 from pulid_pack.pulid_core.identity.file import load_identity
 identity = load_identity(sys.argv[2])
 print(identity.tokens.double().sum().item(), identity.provenance.checkpoint.sha256)
@@ -192,16 +200,31 @@ def change(path, tensors=None, texts=None, drop=()):
     ("changes", "text"),
     [
         ({"texts": {"format": "lora"}}, "header does not say so"),
-        ({"texts": {"format_version": "2"}}, "version 2. Update PuLID for FLUX"),
+        ({"texts": {"format_version": "2"}}, "version '2'. Update PuLID for FLUX"),
         ({"texts": {"photo_weights": "two"}}, "no list of numbers"),
         ({"drop": ("checkpoint_sha256",)}, "header lacks checkpoint_sha256"),
         ({"drop": ("tokens",)}, "it holds the tensors"),
         ({"tensors": {"lora_up": torch.zeros(1)}}, "it holds the tensors"),
-        ({"tensors": {"tokens": torch.zeros(1, 33, 2048)}}, "the shapes"),
-        ({"tensors": {"tokens": torch.zeros(32, 2048)}}, "the shapes"),
+        ({"tensors": {"tokens": torch.zeros(1, 33, 2048)}}, "the shape"),
+        ({"tensors": {"tokens": torch.zeros(32, 2048)}}, "the shape"),
         ({"tensors": {"tokens": torch.full((1, 32, 2048), torch.nan)}}, "NaN"),
-        ({"tensors": {"arcface_embeddings": torch.zeros(512)}}, "another shape"),
-        ({"texts": {"photo_weights": "[" * 100_000}}, "no list of numbers"),
+        ({"tensors": {"arcface_embeddings": torch.zeros(512)}}, "the shape"),
+        ({"texts": {"photo_weights": "[" * 60_000}}, "no list of numbers"),
+        ({"texts": {"photo_weights": "[" * 100_000}}, r"its photo_weights is '\[+…'"),
+        ({"texts": {"photo_weights": f"[1{'0' * 400}]"}}, "no list of numbers"),
+        ({"texts": {"photo_weights": "[Infinity]"}}, "not finite"),
+        ({"texts": {"format_version": "\x1b[2J" * 9}}, r"version '�\[2J"),
+        ({"texts": {"pack_version": "\x1b[2J<script>"}}, r"pack_version is '�\[2J<script>'"),
+        ({"texts": {"pack_version": "1" * 2_000_000}}, "of them its header"),
+        ({"texts": {"checkpoint_sha256": "A" * 64}}, "its checkpoint_sha256 is"),
+        ({"tensors": {"\x1b[2J" * 99: torch.zeros(1)}}, r"the tensors '�\[2J.*…'"),
+        ({"tensors": {"tokens": torch.zeros(1, 32, 8)}}, "the shape"),
+        ({"tensors": {"uncond_tokens": torch.zeros(1, 32, 8)}}, "the shape"),
+        ({"tensors": {"arcface_embeddings": torch.zeros(1, 7)}}, "the shape"),
+        ({"tensors": {"arcface_embeddings": torch.zeros(0, 512)}}, "the shape"),
+        ({"tensors": {"thumbnails": torch.zeros(1, 0, 5, dtype=torch.uint8)}}, "the shape"),
+        ({"tensors": {"thumbnails": torch.zeros(3000, 1, 1, dtype=torch.uint8)}}, "the shape"),
+        ({"tensors": {"thumbnails": torch.zeros(999, 112, 112, dtype=torch.uint8)}}, "the shape"),
         ({"tensors": {"tokens": torch.zeros(1, 32, 2048).to(torch.float8_e4m3fn)}}, "float8"),
         ({"tensors": {"arcface_embeddings": torch.zeros(1, 512) * 1j}}, "complex64"),
         ({"tensors": {"thumbnails": torch.zeros(1, 112, 112)}}, "uint8"),
@@ -209,10 +232,14 @@ def change(path, tensors=None, texts=None, drop=()):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_file_that_is_no_identity_is_refused(tmp_path, changes, text):
+    """In one short sentence."""
     path = save_identity(make_identity(), tmp_path / "a.safetensors")
     change(path, **changes)
-    with pytest.raises(CheckpointError, match=text):
+    with pytest.raises(CheckpointError, match=text) as caught:
         load_identity(path)
+    message = str(caught.value).removeprefix(str(path))
+    assert len(message) < 400
+    assert message.isprintable()
 
 
 def test_a_damaged_or_missing_file_is_refused(tmp_path):
@@ -239,6 +266,128 @@ def test_arcface_vectors_become_float32(tmp_path):
     path = save_identity(make_identity(), tmp_path / "a.safetensors")
     change(path, {"arcface_embeddings": torch.ones(1, 512).half()})
     assert load_identity(path).arcface_embeddings.dtype == torch.float32
+
+
+def test_a_type_of_numbers_that_pytorch_lacks_is_damage(tmp_path):
+    path = save_identity(make_identity(), tmp_path / "a.safetensors")
+    with safe_open(path, "pt") as file:
+        texts = file.metadata()
+    tensor = {"dtype": "F6_E2M3", "shape": [4], "data_offsets": [0, 3]}
+    header = json.dumps({"__metadata__": texts, "tokens": tensor}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(3))
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_identity(path)
+
+
+DIES_WHILE_WRITING = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from pulid_core.whole_file import write_whole
+os.fsync = lambda _: os._exit(9)
+write_whole(Path(sys.argv[2]), b"new" * 1000, overwrite=sys.argv[3] == "overwrite")
+"""
+
+
+@pytest.mark.parametrize("if_exists", ["overwrite", "error"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_process_that_dies_while_writing_leaves_the_old_file_or_none(
+    tmp_path, if_exists, is_there
+):
+    path = tmp_path / "a.safetensors"
+    if is_there:
+        path.write_bytes(b"old")
+    command = [sys.executable, "-c", DIES_WHILE_WRITING, str(ROOT), str(path), if_exists]
+    assert subprocess.run(command, check=False).returncode == 9
+    assert (path.read_bytes() if path.exists() else None) == (b"old" if is_there else None)
+    assert [p.suffix for p in tmp_path.iterdir() if p != path] == [".unfinished"]
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_link_is_never_written_through(tmp_path, overwrite):
+    """Neither at the final name nor at one that a begun file could have."""
+    theirs = tmp_path / "theirs"
+    theirs.write_bytes(b"theirs")
+    folder = tmp_path / "identities"
+    folder.mkdir()
+    for name in ("a.safetensors", "a.unfinished", "a.safetensors.unfinished"):
+        (folder / name).symlink_to(theirs)
+    if overwrite:
+        path = save_identity(make_identity(), folder / "a.safetensors", overwrite=True)
+        assert not path.is_symlink()
+        load_identity(path)
+    else:
+        with pytest.raises(IdentityExistsError):
+            save_identity(make_identity(), folder / "a.safetensors")
+    assert theirs.read_bytes() == b"theirs"
+
+
+def test_without_hard_links_an_existing_file_stays(tmp_path, monkeypatch):
+    """As on exFAT."""
+    monkeypatch.setattr(Path, "hardlink_to", Mock(side_effect=OSError(errno.EPERM, "no links")))
+    path = save_identity(make_identity(seed=1), tmp_path / "a.safetensors")
+    before = path.read_bytes()
+    with pytest.raises(IdentityExistsError):
+        save_identity(make_identity(seed=2), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "name", ["ann", "family/ann", "  ann.safetensors ", "安", "a.b", "console"]
+)
+def test_plain_names_are_kept(tmp_path, name):
+    path = path_below(tmp_path, name)
+    assert path.suffix == ".safetensors"
+    assert path.stem == name.strip().removesuffix(".safetensors").rpartition("/")[2]
+    assert tmp_path in path.parents
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", "..", ".", "a/../b", "../a", "/a", "a//b", "a/", "C:/a", "..\\evil", "a\\b", "a\0b"),
+        *(
+            "a\ud800",
+            "CON",
+            "nul.txt",
+            "com1",
+            "aux/x",
+            "x/LPT9.a",
+            "trailing.",
+            "trailing. /x",
+            "a" * 300,
+        ),
+        *("a:b", "a\x1b[2J", "link/a"),
+    ],
+)
+def test_other_names_are_refused(tmp_path, name):
+    """Outside the folder, or not to be stored on every system."""
+    folder, outside = tmp_path / "identities", tmp_path / "outside"
+    folder.mkdir()
+    outside.mkdir()
+    (folder / "link").symlink_to(outside)
+    with pytest.raises(PulidError, match="An identity is saved below") as caught:
+        path_below(folder, name)
+    assert str(caught.value).isprintable()
+
+
+def test_a_hash_is_computed_once_for_each_content(tmp_path, monkeypatch):
+    """Remembered by another process, too; forgotten with a new size or time; damage is no harm."""
+    read = Mock(wraps=file_hash.sha256_of)
+    monkeypatch.setattr(file_hash, "sha256_of", read)
+    model, place = tmp_path / "model", tmp_path / "user" / "hashes.json"
+    model.write_bytes(b"weights")
+    digests = {HashMemory(place).sha256(model) for _ in range(3)}
+    assert digests == {hashlib.sha256(b"weights").hexdigest()}
+    assert read.call_count == 1
+    model.write_bytes(b"others!")
+    os.utime(model, ns=(1, 1))
+    assert HashMemory(place).sha256(model) == hashlib.sha256(b"others!").hexdigest()
+    for damage in ("", "[]", "{" * 99, '{"a": 1}', json.dumps({str(model): [7, 1]})):
+        place.write_text(damage)
+        assert HashMemory(place).sha256(model) == hashlib.sha256(b"others!").hexdigest()
+    assert HashMemory(tmp_path / "model" / "no folder").sha256(model)
 
 
 def test_loads_without_insightface_timm_onnxruntime_and_cv2(tmp_path):

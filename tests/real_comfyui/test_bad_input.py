@@ -122,7 +122,7 @@ def test_gray_and_rgba_photos_work(bad_server, changes):
 
 
 def test_a_huge_photo_works(bad_server):
-    """12,000 pixels wide: the face is found in the photo reduced to 1024."""
+    """12,000 pixels wide."""
     assert bad_server.run(portrait(photo={"image": "huge.png"})).error is None
 
 

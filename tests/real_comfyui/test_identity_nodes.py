@@ -88,8 +88,10 @@ def test_all_nodes_in_one_graph(matrix_server):
     assert "Image 1 of 1: best face 1.000" in text_of(run, "judgement")
     assert "1 face, took 0 in the order largest" in text_of(run, "report")
     assert Path(text_of(run, "file")).stat().st_size < 280_000
-    (crop,) = run.images["encode"]
-    assert shape_of(crop) == (336, 672, 3)
+    (choice,) = run.images["encode"]
+    assert shape_of(choice) == (672, 672 + 336, 3)
+    (said,) = run.outputs["encode"]["text"]
+    assert "Image 1: face 0 of 1, 91 x 116 px" in said
     (preview,) = run.images["similarity"]
     assert shape_of(preview) == (512, 512, 3)
 
@@ -118,7 +120,7 @@ def test_whatever_node_asks_a_photo_is_encoded_once_until_free(server):
 @pytest.mark.parametrize(
     ("changes", "texts"),
     [
-        ({"face_index": 3}, ["Face 3 was wanted in image 1 of 1, but only 1 face", "box 179,74"]),
+        ({"face_index": 3}, ["Face 3 was wanted in image 1 of 1, but only 1 face", "box 180,62"]),
         ({"photo_weights": "1, 1"}, ["1 photo(s) need 1 weight(s), but 2 were given"]),
         ({"photo_weights": "a lot"}, ["numbers separated by commas", "a lot"]),
         ({"image": ["empty", 0]}, ["No face found in image 1 of 1", "about 100 px"]),
