@@ -113,7 +113,7 @@ class _Display:
         bar = self._bar or comfy.utils.ProgressBar(progress.total, self._node_id)
         bar.update_absolute(progress.done, progress.total)
         self._bar = bar
-        self._say(progress.text)
+        self._say(progress.line)
 
     def say_goodbye(self, future: asyncio.Future) -> None:
         """Say what an interrupted run leaves behind."""

@@ -17,7 +17,7 @@ from pulid_pack.pulid_core.wavespeed.errors import (
     RemoteJobFailed,
     RemoteTimeout,
     RemoteUnavailable,
-    WaveSpeedError,
+    PaidJobError,
 )
 from wavespeed_standin import Fault, Standin, bomb_png, envelope, patch, status
 from wavespeed_testing import client_for, fast_clock, request
@@ -100,7 +100,7 @@ def test_terminal_states(state: str, client: WavespeedClient, service: Standin):
 def test_task_codes(
     code: int,
     words: str,
-    error: type[WaveSpeedError],
+    error: type[PaidJobError],
     billed: Billed,
     client: WavespeedClient,
     service: Standin,
@@ -166,7 +166,7 @@ def test_download_survives(fault: str, client: WavespeedClient, service: Standin
     ],
 )
 def test_bad_file_is_an_error_and_free_to_collect(
-    fault: str | Fault, error: type[WaveSpeedError], client: WavespeedClient, service: Standin
+    fault: str | Fault, error: type[PaidJobError], client: WavespeedClient, service: Standin
 ):
     """A file that cannot be taken is an error; the image is collected later, not paid again."""
     service.fail("file", fault, times=5)
@@ -277,7 +277,7 @@ def test_upload_is_repeated(fault: str, client: WavespeedClient, service: Standi
 def test_upload_too_large(client: WavespeedClient, service: Standin):
     """A refused upload ends the run before anything is paid."""
     service.fail("upload", status(413, "too large"))
-    with pytest.raises(WaveSpeedError, match="too large"):
+    with pytest.raises(PaidJobError, match="too large"):
         client.run(request())
     assert books(service) == (0, 0, 0)
 
@@ -312,7 +312,7 @@ def test_rate_limited_polls_do_not_outlast_the_wait(service: Standin, tmp_path: 
     client = client_for(service.url, tmp_path, clock)
     service.fail("result", "rate_limit", times=6)
     started = clock.monotonic()
-    with pytest.raises(WaveSpeedError) as caught:
+    with pytest.raises(PaidJobError) as caught:
         client.run(request(max_wait_s=30))
     assert clock.monotonic() - started < 60
     assert caught.value.billed is Billed.YES

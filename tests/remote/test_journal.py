@@ -18,8 +18,8 @@ from pulid_pack.pulid_core.wavespeed.errors import (
     RemoteRateLimited,
     RemoteUnavailable,
 )
-from pulid_pack.pulid_core.wavespeed.journal import Journal, State
-from pulid_pack.pulid_core.wavespeed.store import ResultStore
+from pulid_pack.pulid_core.paid_jobs.journal import Journal, State
+from pulid_pack.pulid_core.paid_jobs.store import ResultStore
 from wavespeed_standin import Standin
 from wavespeed_testing import client_for, fast_clock, request
 
@@ -141,13 +141,13 @@ def test_clock_that_jumps_by_weeks(jump_s: float, service: Standin, tmp_path: Pa
 def test_rows_survive_a_restart(tmp_path: Path):
     """What one process wrote the next one reads, in the order of the POSTs."""
     journal = Journal(tmp_path)
-    tag = journal.account_tag(ApiKey("k"))
+    tag = journal.account_tag(b"k")
     for place, key in enumerate("cab"):
         journal.reserve(key, tag)
         journal.submitting(key, time.time() - place)
     again = Journal(tmp_path)
-    assert again.account_tag(ApiKey("k")) == tag
-    assert again.account_tag(ApiKey("other")) != tag
+    assert again.account_tag(b"k") == tag
+    assert again.account_tag(b"other") != tag
     assert [row.key for row in again.unsettled(tag)] == ["b", "a", "c"]
     again.accepted("a", "pred00000001")
     row = journal.find("a")

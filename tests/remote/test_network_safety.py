@@ -10,7 +10,7 @@ import pytest
 from pulid_pack.pulid_core.wavespeed import AddressPolicy, Transport
 from pulid_pack.pulid_core.wavespeed.credentials import ApiKey
 from pulid_pack.pulid_core.wavespeed.errors import UnsafeAddressError
-from pulid_pack.pulid_core.wavespeed.transport import Limits, Sent, TransportError
+from pulid_pack.pulid_core.paid_jobs.transport import Limits, Sent, TransportError
 from wavespeed_standin import Fault, Standin
 from wavespeed_testing import trusting
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pulid_pack.pulid_core.wavespeed import Clock, WavespeedClient
 from pulid_pack.pulid_core.wavespeed.errors import RemoteCancelled
-from pulid_pack.pulid_core.wavespeed.locks import FileLocks, ThreadLocks
+from pulid_pack.pulid_core.paid_jobs.locks import Locks
 from wavespeed_standin import Standin
 from wavespeed_testing import client_for, request
 

@@ -19,10 +19,10 @@ from pulid_pack.pulid_core.wavespeed.errors import (
     RemoteRejected,
     RemoteUnavailable,
     UnsafeAddressError,
-    WaveSpeedError,
+    PaidJobError,
 )
 from pulid_pack.pulid_core.wavespeed.images import encode_photo
-from pulid_pack.pulid_core.wavespeed.transport import Reply, Sent, TransportError
+from pulid_pack.pulid_core.paid_jobs.transport import Reply, Sent, TransportError
 from wavespeed_standin import FAULTS, Fault, Standin, envelope, patch, status
 from wavespeed_testing import KEY, client_for, photo, request
 
@@ -139,7 +139,7 @@ def test_strangers_in_the_list_are_not_taken(tmp_path: Path):
 @pytest.mark.parametrize(("fault", "error"), REFUSED)
 def test_refused(
     fault: str | Fault,
-    error: type[WaveSpeedError],
+    error: type[PaidJobError],
     client: WavespeedClient,
     service: Standin,
 ):
@@ -174,7 +174,7 @@ def test_rate_limit_ends(client: WavespeedClient, service: Standin):
 def test_not_sent(address: str, tmp_path: Path):
     """A name that does not resolve and a refused connection are told apart from a lost answer."""
     client = client_for(address, tmp_path)
-    tag = client.journal.account_tag(ApiKey(KEY))
+    tag = client.journal.account_tag(KEY.encode())
     client.journal.note_upload(encode_photo(photo()).digest, tag, f"{address}/x.png")
     with pytest.raises(RemoteUnavailable) as caught:
         client.run(request())

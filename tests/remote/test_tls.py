@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from pulid_pack.pulid_core.wavespeed.transport import Limits, Sent, TransportError
+from pulid_pack.pulid_core.paid_jobs.transport import Limits, Sent, TransportError
 from wavespeed_testing import trusting
 
 QUICK = Limits(connect_s=2, read_s=2, total_s=2)
