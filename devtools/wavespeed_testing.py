@@ -19,7 +19,6 @@ from pulid_pack.pulid_core.wavespeed import (
 )
 from pulid_pack.pulid_core.wavespeed.api import ApiLimits
 
-
 KEY = "wsk-canary-0123456789abcdef"
 SPEED = 300
 """Seconds of the tests' clock per real second."""

@@ -11,10 +11,10 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pulid_pack.pulid_core.paid_jobs.transport import Reply
 from pulid_pack.pulid_core.wavespeed.answers import Outcome, outcome, parse_prediction
 from pulid_pack.pulid_core.wavespeed.errors import RemoteError
 from pulid_pack.pulid_core.wavespeed.images import decode_image
-from pulid_pack.pulid_core.paid_jobs.transport import Reply
 from wavespeed_standin import Fault, Standin
 from wavespeed_testing import client_for, fast_clock, request
 

@@ -60,7 +60,6 @@ def test_valid_certificate(url: str, certificate: Path, monkeypatch):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.parent / "certificate.pem"))
     transport = trusting(url)
     assert transport.send("GET", f"{url}/x", limits=QUICK).json() == {}
-    transport.close()
 
 
 def test_invalid_certificate(url: str):
