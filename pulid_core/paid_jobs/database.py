@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import sqlite3
 import threading
@@ -68,6 +69,10 @@ class Database:
         self._writer.execute("PRAGMA journal_mode=WAL")
         self._writer.execute("PRAGMA synchronous=FULL")
         with self.change() as writer:
+            tables = "SELECT COUNT(*) FROM sqlite_master WHERE name IN ('jobs', 'predictions')"
+            (known,) = writer.execute(tables).fetchone()
+            if known < 2 and self._witness.exists():
+                raise self.distrusted("was emptied")
             for statement in filter(str.strip, schema.split(";")):
                 writer.execute(statement)
             for table, added in columns.items():
@@ -85,8 +90,8 @@ class Database:
         known, _, counted = self._read_witness().partition(" ")
         with self.change() as writer:
             facts = dict(writer.execute("SELECT name, value FROM facts"))
-            if "name" not in facts:  # new, or of a version without a witness; or emptied
-                if known or self._witness.exists():
+            if "name" not in facts:  # new, or of a version without a witness
+                if self._witness.exists():
                     raise self.distrusted("was emptied")
                 facts["name"] = secrets.token_hex(8)
                 writer.execute("INSERT INTO facts VALUES ('name', ?, 0)", (facts["name"],))
@@ -96,8 +101,8 @@ class Database:
                     writer.execute("INSERT OR IGNORE INTO facts VALUES ('salt', ?, 0)", salt)
         if "salt" not in facts:
             raise self.distrusted("has lost its salt")
-        self._name, count = facts["name"], int(facts.get("count", 0))
-        if known and (known != self._name or not counted.isdigit() or int(counted[:18]) > count):
+        self._name, count = facts["name"], _count(facts.get("count", 0))
+        if known and (known != self._name or not 0 <= _count(counted) <= count):
             raise self.distrusted("is another one, or an older copy")
         self.testify(count)
 
@@ -219,6 +224,11 @@ class Database:
             "Put back a whole copy; or collect what wavespeed.ai/predictions lists by its ids, then "
             f"delete {self._path.name} and {self._witness.name} to begin a new record."
         )
+
+
+def _count(text: object) -> int:
+    """A count as it was written; -1 for what nobody wrote."""
+    return int(str(text)) if re.fullmatch(r"[0-9]{1,18}", str(text)) else -1
 
 
 def _connect(path: Path) -> sqlite3.Connection:
