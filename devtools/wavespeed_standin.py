@@ -478,8 +478,13 @@ class Standin:
         query = await request.json()
         items = []
         for job in self.jobs.values():
-            created = self._iso(job.created_s)
-            if not query.get("created_after", "") <= created <= query.get("created_before", "9"):
+            after, before = map(query.get, ("created_after", "created_before"))
+            if after and job.created_s < datetime.fromisoformat(after[:-1] + "+00:00").timestamp():
+                continue
+            if (
+                before
+                and job.created_s > datetime.fromisoformat(before[:-1] + "+00:00").timestamp()
+            ):
                 continue
             item = self._describe(job)
             if self.list_inputs:

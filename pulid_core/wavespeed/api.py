@@ -7,7 +7,7 @@ call of `Api.submit`; what its answer means is the table in `answers.outcome`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, TypeVar
@@ -43,6 +43,10 @@ from .images import DELIVERY_MAX_BYTES, EncodedPhoto
 from .timing import Timing
 
 BASE_URL = "https://api.wavespeed.ai"
+PAGE, MAX_PAGES = 100, 10
+
+Window = tuple[float, float]
+"""From and to, seconds since 1970."""
 
 Result = TypeVar("Result")
 
@@ -191,35 +195,39 @@ class Api:
         return None
 
     def predictions(
-        self, windows: Iterable[tuple[float, float]], cancelled: Cancelled = never
+        self, windows: Sequence[Window], cancelled: Cancelled = never, *, by_service: bool = True
     ) -> list[Prediction]:
         """The predictions of this model that were created in any of several windows of time.
 
         Args:
-            windows: From and to, seconds since 1970.
+            by_service: Let the service choose by time. Which form of a time it reads is not sure; a
+                list that is empty is no proof before it was had without.
 
         Raises:
             PaidJobError: The list cannot be had.
         """
         found: dict[str, Prediction] = {}
-        for after_s, before_s in windows:
-            for page in range(1, 11):
-                query = {
-                    "page": page,
-                    "page_size": 100,
-                    "model": MODEL,
-                    "created_after": _iso(after_s),
-                    "created_before": _iso(before_s),
-                }
+        for window in windows if by_service else [None]:
+            times = (
+                {"created_after": _iso(window[0]), "created_before": _iso(window[1])}
+                if window
+                else {}
+            )
+            for page in range(1, MAX_PAGES + 1):
+                query = {"page": page, "page_size": PAGE, "model": MODEL, **times}
                 items = self._patiently(lambda query=query: self._list(query, cancelled), cancelled)
-                for item in filter(None, map(parse_prediction, items)):
-                    # The filters are the service's; what it sends is checked here once more.
-                    is_ours = item.model.split(":")[0] in ("", MODEL)
-                    if is_ours and after_s <= (item.created_s or after_s) <= before_s:
-                        found.setdefault(item.id, item)
-                if len(items) < 100:
+                found |= {item.id: item for item in filter(None, map(parse_prediction, items))}
+                if len(items) < PAGE:
                     break
-        return list(found.values())
+        # The filters are the service's; what it sends is checked here once more.
+        return [
+            item
+            for item in found.values()
+            if item.model.split(":")[0] in ("", MODEL)
+            and any(
+                after_s <= (item.created_s or after_s) <= before_s for after_s, before_s in windows
+            )
+        ]
 
     def _list(self, query: dict[str, Any], cancelled: Cancelled) -> list[Any]:
         items = items_of(self._envelope("POST", "/predictions", cancelled=cancelled, json=query))

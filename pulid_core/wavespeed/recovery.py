@@ -71,10 +71,11 @@ class Recovery:
         """
         passed_s = max(0.0, self.clock.wall() - (row.ended_at or row.submitted_at))
         candidates: list[str] = []
-        for look_s in self._looks(passed_s):
+        looks = self._looks(passed_s)
+        for look_s, by_service in [(look_s, True) for look_s in looks] + [(looks[-1], False)]:
             self.clock.wait(look_s - passed_s, cancelled)
             passed_s = look_s
-            found, candidates = self._look(job, row, cause, cancelled)
+            found, candidates = self._look(job, row, cause, cancelled, by_service=by_service)
             if found:
                 self.journal.accepted(row.key, found.prediction.id, adopted=not found.is_proved)
                 LOGGER.info("WaveSpeed prediction %s found", found.prediction.id)
@@ -89,11 +90,11 @@ class Recovery:
         return [look_s for look_s in self.timing.reconcile_s if look_s > passed_s] or [passed_s]
 
     def _look(
-        self, job: Job | None, row: Row, cause: str, cancelled: Cancelled
+        self, job: Job | None, row: Row, cause: str, cancelled: Cancelled, *, by_service: bool
     ) -> tuple[Found | None, list[str]]:
         """This row's prediction, or the ids of those that nobody here owns and that may be it."""
         try:
-            listed = self.api.predictions(self._windows(row), cancelled)
+            listed = self.api.predictions(self._windows(row), cancelled, by_service=by_service)
         except RemoteCancelled:
             raise
         except PaidJobError as error:
