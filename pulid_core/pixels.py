@@ -51,7 +51,7 @@ def rgb_pixels(photo: NDArray[np.generic], name: str = "The reference image") ->
         photo = photo[..., None]
     if photo.ndim != 3 or not 1 <= photo.shape[2] <= 4 or 0 in photo.shape:
         raise ReferenceImageError(
-            f"{name} should have the shape (height, width, 1 to 4 channels), but has {photo.shape}. "
+            f"{name} should be (height, width, 1 to 4 channels), but is {photo.shape}. "
             "Give one picture, not a batch."
         )
     is_bytes = photo.dtype == np.uint8
@@ -66,8 +66,7 @@ def rgb_pixels(photo: NDArray[np.generic], name: str = "The reference image") ->
     pixels = photo.astype(np.float32) / np.float32(255 if is_bytes else 1)
     if not np.isfinite(pixels).all():
         raise ReferenceImageError(
-            f"{name} holds NaN or infinite values. Look at the node that made it: the picture is "
-            "damaged."
+            f"{name} is damaged: it holds NaN or infinite values. Look at the node that made it."
         )
     if pixels.max() > _BYTES_TAKEN_FOR_SHARES:
         raise ReferenceImageError(

@@ -28,7 +28,7 @@ INPUTS = [
     *("image", "prompt", "size", "guidance_scale", "seed", "output_format", "width", "height"),
     *("num_images", "batch_mode", "prompt_per_line", "max_cost_usd", "max_wait_s"),
     *("max_parallel", "on_partial_failure", "force_rerun", "enable_base64_output"),
-    *("enable_sync_mode", "prediction_id"),
+    *("enable_sync_mode", "prediction_id", "cancel_at_service"),
 ]
 
 
@@ -273,7 +273,7 @@ def test_what_cancel_says(remote_server, service):
 
     interrupt_when(remote_server, lambda: len(service.jobs) > before, [])
     remote_server.run(graph(seed=20), on_event=hear)
-    assert any("1 image(s) are already being generated" in text for text in texts), texts
+    assert any("1 image(s) are already being generated or ready" in text for text in texts), texts
 
 
 def test_two_nodes_side_by_side(remote_server, service):
