@@ -125,8 +125,9 @@ class Crew(Generic[Result]):
             self.results[name] = future.result()
         except RemoteError as error:
             self.errors[name] = error
-            if isinstance(error, PaidJobError) and error.stops_batch:
-                # The jobs that have not started would fail alike.
+            if isinstance(error, PaidJobError) and error.stops_batch and not error.prediction_id:
+                # The jobs that have not started would fail alike. A refused question about one
+                # prediction says nothing about the others.
                 for other in [other for other in waiting if other.cancel()]:
                     self.errors[waiting.pop(other)] = error
 
