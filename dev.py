@@ -48,6 +48,7 @@ USING_THE_REQUIRED = (
         "tests/tools/test_tiny_stage.py",
     ),
     *("tests/face/test_faces.py", "tests/face/test_similarity.py"),
+    "tests/remote/test_single_flight.py",
 )
 REQUIREMENTS = ("requirements.txt", "devtools/requirements.txt", "devtools/requirements-peers.txt")
 
