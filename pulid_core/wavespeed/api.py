@@ -39,7 +39,7 @@ from .errors import (
     RemoteUnavailable,
     UnsafeAddressError,
 )
-from .images import DELIVERY_MAX_BYTES, EncodedPhoto
+from .images import DELIVERY_MAX_BYTES
 from .timing import Timing
 
 BASE_URL = "https://api.wavespeed.ai"
@@ -115,15 +115,15 @@ class Api:
     ):
         self._key = key
         self._private = private
-        self._transport = transport
+        self.transport = transport
         self._root = base_url.rstrip("/") + "/api/v3"
         self._clock = clock or Clock()
         self._timing = timing or Timing()
-        self._limits = limits or ApiLimits()
+        self.limits = limits or ApiLimits()
 
     def server_time(self) -> float | None:
         """The service's clock, seconds since 1970, as far as its answers told it."""
-        return self._transport.server_time
+        return self.transport.server_time
 
     def clean(self, text: str, length: int = 300) -> str:
         """A foreign text without the key, prompts, signatures and control characters, cut."""
@@ -131,7 +131,7 @@ class Api:
 
     def submit(self, inputs: Mapping[str, Any]) -> Answer:
         """Send the creating POST, once, on a connection of its own."""
-        limits = self._limits.sync if inputs.get("enable_sync_mode") else self._limits.submit
+        limits = self.limits.sync if inputs.get("enable_sync_mode") else self.limits.submit
         try:
             reply = self._send("POST", f"/{MODEL}", limits=limits, fresh=True, json=dict(inputs))
         except TransportError as error:
@@ -156,7 +156,7 @@ class Api:
 
         def look() -> Prediction:
             path = f"/predictions/{prediction_id}/result"
-            reply = self._ask("GET", path, limits=self._limits.result, cancelled=cancelled)
+            reply = self._ask("GET", path, limits=self.limits.result, cancelled=cancelled)
             status, envelope = status_of(reply), reply.json() or {}
             found = parse_prediction(envelope.get("data"))
             if found is not None and found.id == prediction_id and found.status:
@@ -168,7 +168,7 @@ class Api:
                 raise refusal
             raise Passing(_unusable(status, "the answer does not describe the prediction"))
 
-        return self._patiently(look, cancelled, prediction_id, within_s)
+        return self.patiently(look, cancelled, prediction_id, within_s)
 
     def _refused_question(
         self, status: int, message: str, prediction_id: str
@@ -215,7 +215,7 @@ class Api:
             )
             for page in range(1, MAX_PAGES + 1):
                 query = {"page": page, "page_size": PAGE, "model": MODEL, **times}
-                items = self._patiently(lambda query=query: self._list(query, cancelled), cancelled)
+                items = self.patiently(lambda query=query: self._list(query, cancelled), cancelled)
                 found |= {item.id: item for item in filter(None, map(parse_prediction, items))}
                 if len(items) < PAGE:
                     break
@@ -230,72 +230,10 @@ class Api:
         ]
 
     def _list(self, query: dict[str, Any], cancelled: Cancelled) -> list[Any]:
-        items = items_of(self._envelope("POST", "/predictions", cancelled=cancelled, json=query))
+        items = items_of(self.envelope("POST", "/predictions", cancelled=cancelled, json=query))
         if items is None:
             raise Passing("the answer is not a list of predictions")
         return items
-
-    def upload(self, photo: EncodedPhoto, cancelled: Cancelled = never) -> str:
-        """Upload a photo; returns its address, which the service deletes after 7 days.
-
-        Raises:
-            RemoteAuthError: The key was refused.
-            RemoteRejected: The service does not take the file.
-            RemoteUnavailable: No usable answer after every repetition.
-            UnsafeAddressError: The service names an address that must not be spoken to.
-        """
-        try:
-            return self._patiently(lambda: self._upload_form(photo, cancelled), cancelled)
-        except RemoteRejected as error:
-            if error.status not in (404, 405, 410):
-                raise
-        return self._patiently(lambda: self._upload_by_ticket(photo, cancelled), cancelled)
-
-    def _upload_form(self, photo: EncodedPhoto, cancelled: Cancelled) -> str:
-        envelope = self._envelope(
-            "POST",
-            "/media/upload/binary",
-            limits=self._limits.upload,
-            cancelled=cancelled,
-            files={"file": (photo.filename, photo.data, photo.content_type)},
-        )
-        return self._checked_address(envelope.get("data"), "download_url")
-
-    def _upload_by_ticket(self, photo: EncodedPhoto, cancelled: Cancelled) -> str:
-        ticket = {
-            "filename": photo.filename,
-            "size": len(photo.data),
-            "content_type": photo.content_type,
-        }
-        data = self._envelope("POST", "/media/uploads", cancelled=cancelled, json=ticket).get(
-            "data"
-        )
-        order = data.get("upload") if isinstance(data, dict) else None
-        target = self._checked_address(order, "url")
-        address = self._checked_address(data, "download_url")
-        given = order.get("headers") if isinstance(order, dict) else None
-        headers = {str(k): str(v) for k, v in given.items()} if isinstance(given, dict) else {}
-        try:
-            reply = self._transport.send(
-                "PUT",
-                target,
-                limits=self._limits.upload,
-                cancelled=cancelled,
-                data=photo.data,
-                headers=headers,
-            )
-        except TransportError as error:
-            raise Passing(error.cause) from None
-        if not 200 <= reply.status < 300:
-            raise Passing(f"the upload was answered with {reply.status}")
-        return address
-
-    def _checked_address(self, data: object, name: str) -> str:
-        address = data.get(name) if isinstance(data, dict) else None
-        if not isinstance(address, str):
-            raise Passing("the answer names no address")
-        self._transport.policy.check_url(address)
-        return address
 
     def balance_usd(self, cancelled: Cancelled = never, *, patient: bool = True) -> float:
         """The credit of the account, US dollars.
@@ -306,10 +244,10 @@ class Api:
         """
 
         def look() -> float:
-            envelope = self._envelope("GET", "/balance", cancelled=cancelled)
+            envelope = self.envelope("GET", "/balance", cancelled=cancelled)
             return _amount(envelope, "balance", least=-1e9)
 
-        return self._patiently(look, cancelled, within_s=math.inf if patient else 0)
+        return self.patiently(look, cancelled, within_s=math.inf if patient else 0)
 
     def price_usd(self, inputs: Mapping[str, Any], cancelled: Cancelled = never) -> float:
         """The price of one image with these inputs, US dollars, discount included.
@@ -320,10 +258,10 @@ class Api:
         query = {"model_id": MODEL, "inputs": dict(inputs)}
 
         def look() -> float:
-            envelope = self._envelope("POST", "/model/price", cancelled=cancelled, json=query)
+            envelope = self.envelope("POST", "/model/price", cancelled=cancelled, json=query)
             return _amount(envelope, "discounted_price", "price", "unit_price")
 
-        return self._patiently(look, cancelled)
+        return self.patiently(look, cancelled)
 
     def bills_usd(
         self, prediction_ids: Sequence[str], cancelled: Cancelled = never
@@ -337,14 +275,12 @@ class Api:
 
         def look() -> list[Any]:
             return (
-                items_of(
-                    self._envelope("POST", "/billings/search", cancelled=cancelled, json=query)
-                )
+                items_of(self.envelope("POST", "/billings/search", cancelled=cancelled, json=query))
                 or []
             )
 
         bills: dict[str, float] = {}
-        for item in self._patiently(look, cancelled, within_s=0):
+        for item in self.patiently(look, cancelled, within_s=0):
             named = item.get("prediction") if isinstance(item, dict) else None
             name = named.get("uuid") if isinstance(named, dict) else None
             price = number(item.get("price"), least=-1e9) if isinstance(item, dict) else None
@@ -360,7 +296,7 @@ class Api:
             PaidJobError: It does not take the request.
         """
         path = f"/predictions/{prediction_id}"
-        self._patiently(lambda: self._envelope("DELETE", path), never, within_s=0)
+        self.patiently(lambda: self.envelope("DELETE", path), never, within_s=0)
 
     def download(self, url: str, cancelled: Cancelled = never) -> Reply:
         """Fetch an output, once, without the key.
@@ -369,7 +305,7 @@ class Api:
             TransportError: There is no whole answer within the limits.
             UnsafeAddressError: The address must not be spoken to.
         """
-        return self._transport.download(url, limits=self._limits.download, cancelled=cancelled)
+        return self.transport.download(url, limits=self.limits.download, cancelled=cancelled)
 
     def _ask(self, method: str, path: str, *, limits: Limits | None = None, **rest: Any) -> Reply:
         """A whole answer to a request that changes nothing.
@@ -379,7 +315,7 @@ class Api:
             RemoteUnavailable: Not worth another try.
         """
         try:
-            reply = self._send(method, path, limits=limits or self._limits.query, **rest)
+            reply = self._send(method, path, limits=limits or self.limits.query, **rest)
         except TransportError as error:
             if error.sent is Sent.NEVER_WILL:
                 raise RemoteUnavailable(error.cause) from None
@@ -388,7 +324,7 @@ class Api:
             raise Passing("rate limit (429)", wait_asked_s(reply) or self._timing.rate_limit_s)
         return reply
 
-    def _envelope(self, method: str, path: str, **rest: Any) -> dict[str, Any]:
+    def envelope(self, method: str, path: str, **rest: Any) -> dict[str, Any]:
         """The envelope of a good answer.
 
         Raises:
@@ -404,11 +340,9 @@ class Api:
         return envelope
 
     def _send(self, method: str, path: str, *, limits: Limits, **rest: Any) -> Reply:
-        return self._transport.send(
-            method, self._root + path, limits=limits, auth=self._key, **rest
-        )
+        return self.transport.send(method, self._root + path, limits=limits, auth=self._key, **rest)
 
-    def _patiently(
+    def patiently(
         self,
         attempt: Callable[[], Result],
         cancelled: Cancelled,

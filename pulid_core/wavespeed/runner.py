@@ -37,6 +37,7 @@ from .errors import (
 from .jobs import Job
 from .recovery import Found, Recovery
 from .timing import Timing
+from .uploads import upload
 
 LOGGER = logging.getLogger(__name__)
 
@@ -264,7 +265,7 @@ class Runner:
             address = self.journal.uploaded_url(digest, self.account)
             if address is None:
                 options.report("uploading", None)
-                address = self.api.upload(job.photo, options.cancelled)
+                address = upload(self.api, job.photo, options.cancelled)
                 self.journal.note_upload(digest, self.account, address)
         return address
 

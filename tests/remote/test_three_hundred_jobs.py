@@ -59,15 +59,40 @@ def fail_a_tenth(service: Standin, dice: random.Random) -> None:
             service.fail(endpoint, dice.choice(kinds) if dice.random() < SHARE else None)
 
 
-def start(url: str, folder: Path, trusted: str, environment: dict[str, str]) -> subprocess.Popen:
-    command = [sys.executable, wavespeed_worker.__file__, url, str(folder), "7", str(SEEDS)]
-    return subprocess.Popen(
-        [*command, str(PROMPTS), trusted],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=os.environ | environment,
-    )
+class World:
+    """A service, perhaps behind a proxy, and programs that order from it in one folder."""
+
+    def __init__(
+        self, stack: contextlib.ExitStack, folder: Path, dice: random.Random, *, proxied: bool
+    ):
+        self.service = stack.enter_context(Standin(key=KEY, generation_s=0.05))
+        self.service.hang_s = 1.0
+        self._folder = folder
+        self._url, self._environment = self.service.url, {"NO_PROXY": "127.0.0.1"}
+        if proxied:
+            proxy = stack.enter_context(Proxy(self.service.url, make_certificate(folder)))
+            for _ in range(15):
+                proxy.lost.append(("POST /api/v3/wave", dice.choice(["close", "reset"])))
+                proxy.lost.append(("GET", "close"))
+            self._url = f"https://{HOST}"
+            self._environment |= {"HTTPS_PROXY": proxy.url}
+            self._environment |= {"REQUESTS_CA_BUNDLE": str(folder / "authority.pem")}
+
+    def start(self) -> subprocess.Popen:
+        """One program that wants all the jobs."""
+        command = [
+            sys.executable,
+            wavespeed_worker.__file__,
+            self._url,
+            str(self._folder / "state"),
+        ]
+        return subprocess.Popen(
+            [*command, "7", str(SEEDS), str(PROMPTS), self.service.url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=os.environ | self._environment,
+        )
 
 
 @pytest.mark.parametrize("world", ["direct", "proxy"])
@@ -75,41 +100,23 @@ def test_nothing_is_paid_twice(world: str, tmp_path: Path, record_property):
     """0 paid twice; 295 delivered within three reruns; every paid id delivered or named."""
     dice = random.Random(11)  # noqa: S311
     with contextlib.ExitStack() as stack:
-        service = stack.enter_context(Standin(key=KEY, generation_s=0.05))
-        service.hang_s = 1.0
+        programs = World(stack, tmp_path, dice, proxied=world == "proxy")
+        service = programs.service
         fail_a_tenth(service, dice)
-        url, environment = service.url, {"NO_PROXY": "127.0.0.1"}
-        if world == "proxy":
-            certificate = make_certificate(tmp_path)
-            proxy = stack.enter_context(Proxy(service.url, certificate))
-            for _ in range(15):
-                proxy.lost += [
-                    ("POST /api/v3/wave", dice.choice(["close", "reset"])),
-                    ("GET", "close"),
-                ]
-            url = f"https://{HOST}"
-            environment |= {"HTTPS_PROXY": proxy.url}
-            environment |= {"REQUESTS_CA_BUNDLE": str(tmp_path / "authority.pem")}
-
-        def begin() -> subprocess.Popen:
-            return start(url, tmp_path / "state", service.url, environment)
-
-        pair = [begin(), begin()]
+        pair = [programs.start(), programs.start()]
         for kill in range(KILLS):
             time.sleep(1.0 + dice.random())
-            victim = pair[kill % 2]
-            victim.kill()
-            victim.communicate()
-            pair[kill % 2] = begin()
+            pair[kill % 2].kill()
+            pair[kill % 2].communicate()
+            pair[kill % 2] = programs.start()
         outputs = [process.communicate(timeout=300)[0] for process in pair]
         reruns = 0
         while service.images_delivered < JOBS and reruns < 3:
             reruns += 1
-            outputs.append(begin().communicate(timeout=300)[0])
-        failures = " ".join(
+            outputs.append(programs.start().communicate(timeout=300)[0])
+        named = " ".join(
             text for output in outputs if output for text in json.loads(output)["failures"]
         )
-        lost = [name for name in service.jobs if name not in service.delivered]
         record_property(
             "summary",
             f"{JOBS} jobs, {world}: {service.images_delivered} delivered after {reruns} reruns, "
@@ -117,4 +124,5 @@ def test_nothing_is_paid_twice(world: str, tmp_path: Path, record_property):
         )
         assert service.paid_twice == 0
         assert service.images_delivered >= JOBS - 5
-        assert [name for name in lost if name not in failures] == []
+        lost = [name for name in service.jobs if name not in service.delivered]
+        assert [name for name in lost if name not in named] == []
