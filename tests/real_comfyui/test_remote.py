@@ -362,7 +362,7 @@ def restarted_server(remote_server, service, comfyui_dir, base_dir, stage, said)
         assert time.monotonic() < deadline
         time.sleep(0.02)
     if os.name == "posix":
-        remote_server.press_ctrl_c(timeout_s=10)  # it does not wait for the picture
+        remote_server.press_ctrl_c(timeout_s=40)  # it does not wait a minute for the picture
     remote_server.stop()
     said.append(remote_server.log_text())
     with talker(service, comfyui_dir, base_dir, stage, said, key="") as server:
