@@ -15,7 +15,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = Path(os.environ["REQUIRED_PACKAGES"])
 REQUIREMENTS = (ROOT / "requirements.txt").read_text(encoding="utf-8").split()
-MODULES = {"insightface": "insightface", "opencv-python": "cv2", "timm": "timm"}
+MODULES = {
+    "filelock": "filelock",
+    "insightface": "insightface",
+    "opencv-python": "cv2",
+    "timm": "timm",
+}
 
 
 @pytest.mark.filterwarnings("ignore")  # of the packages' own imports

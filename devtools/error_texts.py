@@ -26,9 +26,16 @@ def error_texts(folders: Iterable[Path]) -> set[str]:
         for node in ast.walk(module)
         if isinstance(node, ast.ClassDef)
     }
+    # A table of texts in one module is used by others: codes.REFUSALS.
+    shared = {
+        name: values
+        for module in modules
+        for name, values in assignments(module.body).items()
+        if name.isupper()
+    }
     found = set()
     for module in modules:
-        constants = assignments(module.body)
+        constants = shared | assignments(module.body)
         for function in functions(module):
             found.update(texts_of_function(function, constants, Errors(classes)))
     return found
@@ -104,6 +111,8 @@ class Scope:
             return self.known[node.id]
         if isinstance(node, ast.Name) and node.id not in above:
             return self._any(self.assigned.get(node.id, []), above | {node.id})
+        if isinstance(node, ast.Attribute) and node.attr.isupper() and node.attr not in above:
+            return self._any(self.assigned.get(node.attr, []), above | {node.attr})
         if pieces := joined(node):
             alternatives = [self.texts(piece, above) for piece in pieces]
             return ["".join(chosen) for chosen in itertools.product(*alternatives)]
@@ -119,7 +128,7 @@ def joined(node: ast.expr | None) -> list[ast.expr]:
     match node:
         case ast.JoinedStr(values=parts):
             return parts
-        case ast.FormattedValue(value=ast.Name() as name):
+        case ast.FormattedValue(value=ast.Name() | ast.Attribute() as name):
             return [name]
         case ast.BinOp(left=left, op=ast.Add(), right=right):
             return [left, right]

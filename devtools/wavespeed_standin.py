@@ -46,9 +46,10 @@ class Fault:
     """One way to fail one request.
 
     Attributes:
-        action: "reply", "patch", "reset", "hang", "cut" or "drip".
+        action: "pass", "reply", "patch", "rewrite", "reset", "hang", "cut" or "drip".
         processed: Whether the request takes effect first.
         patch: Changes to the `data` of a processed answer.
+        delay_s: Real seconds before the headers of the answer.
     """
 
     action: str
@@ -57,6 +58,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b"{}"
     patch: dict[str, Any] = field(default_factory=dict)
+    delay_s: float = 0.0
 
 
 def status(code: int, message: str = "", *, processed: bool = False, **headers: str) -> Fault:
@@ -72,6 +74,16 @@ def envelope(code: int, message: str = "", data: Any = None) -> Fault:
 
 def patch(**changes: Any) -> Fault:
     return Fault("patch", True, patch=changes)
+
+
+def late(seconds: float) -> Fault:
+    """A whole and honest answer whose headers take their time."""
+    return Fault("pass", True, delay_s=seconds)
+
+
+def accepted_but(code: int, **headers: str) -> Fault:
+    """The request takes effect, and is answered with that status all the same, as it is."""
+    return Fault("rewrite", True, code, headers)
 
 
 def bomb_png(side: int = 9000) -> bytes:
@@ -145,6 +157,7 @@ class Standin:
         now: Its clock, seconds since 1970.
         key: The only key it takes; None takes any.
         images_per_min: Answer 429 beyond that; None never does.
+        list_inputs: Tell in the list what each prediction was asked for; the documents do not.
     """
 
     def __init__(
@@ -154,7 +167,7 @@ class Standin:
         key: str | None = None,
         images_per_min: int | None = None,
         generation_s: float = 0.0,
-        list_inputs: bool = True,
+        list_inputs: bool = False,
         binary_upload: bool = True,
         balance_usd: float = 100.0,
         sync_wait_s: float = 1.0,
@@ -175,6 +188,12 @@ class Standin:
         self.delivered: Counter[str] = Counter()
         self.seen_headers: list[tuple[str, dict[str, str]]] = []
         self.failures: deque[tuple[str, int, str]] = deque()
+        self.prices_usd: dict[str, float] = {}
+        self.refunds_failed = True
+        self.date: Callable[[], str | None] = lambda: formatdate(self._now(), usegmt=True)
+        self.rewrite_inputs: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda inputs: (
+            inputs
+        )
         self.url = ""
         self._now = now
         self._faults: defaultdict[str, deque[Fault]] = defaultdict(deque)
@@ -271,6 +290,8 @@ class Standin:
             ("POST", f"{api}/media/uploads", "ticket", self._ticket),
             ("PUT", "/bucket/{name}", "put", self._put),
             ("GET", f"{api}/balance", "balance", self._balance),
+            ("DELETE", f"{api}/predictions/{{id}}", "cancel", self._cancel),
+            ("POST", f"{api}/billings/search", "billings", self._billings),
             ("POST", f"{api}/model/price", "price", self._price),
             ("GET", "/cdn/{name}", "file", self._file),
             ("GET", "/uploads/{name}", "photo", self._photo),
@@ -292,8 +313,13 @@ class Standin:
                 queue = self._faults[endpoint]
                 fault = queue.popleft() if queue else Fault("pass", True)
             reply = await handler(request) if fault.processed else web.Response()
-            reply.headers.setdefault("Date", formatdate(self._now(), usegmt=True))
-            return await self._play(fault, request, reply)
+            if fault.delay_s:
+                await asyncio.sleep(fault.delay_s)
+            played = await self._play(fault, request, reply)
+            date = self.date()
+            if not played.prepared:
+                played.headers.setdefault("Date", date or "")
+            return played
 
         return handle
 
@@ -312,6 +338,8 @@ class Standin:
             parsed = json.loads(reply.body)  # type: ignore[arg-type]
             parsed["data"] |= fault.patch
             return web.json_response(parsed, status=max(fault.status, reply.status))
+        if fault.action == "rewrite" and isinstance(reply, web.Response):
+            return web.Response(status=fault.status, headers=fault.headers, body=b"{}")
         if fault.action == "hang":
             await asyncio.sleep(self.hang_s)
         if fault.action in ("cut", "drip"):
@@ -360,7 +388,7 @@ class Standin:
         elif inputs["image"].rsplit("/", 1)[-1] not in self.uploads:
             job.failure = ("failed", 1402, "media not reachable")
         if job.failure is None:
-            self.balance_usd -= PRICE_USD
+            self.balance_usd -= self._price_usd(inputs)
         self.jobs[job.id] = job
         if not inputs.get("enable_sync_mode"):
             return self._reply(200, "success", self._describe(job, created=True))
@@ -450,12 +478,17 @@ class Standin:
         query = await request.json()
         items = []
         for job in self.jobs.values():
-            created = self._iso(job.created_s)
-            if not query.get("created_after", "") <= created <= query.get("created_before", "9"):
+            after, before = map(query.get, ("created_after", "created_before"))
+            if after and job.created_s < datetime.fromisoformat(after[:-1] + "+00:00").timestamp():
+                continue
+            if (
+                before
+                and job.created_s > datetime.fromisoformat(before[:-1] + "+00:00").timestamp()
+            ):
                 continue
             item = self._describe(job)
             if self.list_inputs:
-                item["inputs"] = job.inputs
+                item["inputs"] = self.rewrite_inputs(dict(job.inputs))
             items.append(item)
         size = min(int(query.get("page_size", 20)), 100)
         start = (int(query.get("page", 1)) - 1) * size
@@ -499,8 +532,32 @@ class Standin:
         asked = await request.json()
         if asked.get("model_id") != MODEL:
             return self._reply(404, "no such model")
-        data = {"price": PRICE_USD, "discounted_price": PRICE_USD, "currency": "USD"}
+        price_usd = self._price_usd(asked.get("inputs", {}))
+        data = {"price": price_usd, "discounted_price": price_usd, "currency": "USD"}
         return self._reply(200, "success", data)
+
+    def _price_usd(self, inputs: dict[str, Any]) -> float:
+        return self.prices_usd.get(inputs.get("size", ""), PRICE_USD)
+
+    async def _billings(self, request: web.Request) -> web.Response:
+        asked = await request.json()
+        items = []
+        for name in asked.get("prediction_uuids", []):
+            job = self.jobs.get(name)
+            if job:
+                is_free = job.failure is not None and self.refunds_failed
+                price_usd = 0.0 if is_free else self._price_usd(job.inputs)
+                named = {"uuid": job.id, "status": self._state(job)}
+                items.append({"price": price_usd, "prediction": named})
+        return self._reply(200, "success", {"items": items, "total": len(items)})
+
+    async def _cancel(self, request: web.Request) -> web.Response:
+        job = self.jobs.get(request.match_info["id"])
+        if job is None:
+            return self._reply(404, "prediction not found")
+        job.failure = ("deleted", 0, "cancelled by the user")
+        job.created_s = self._now() - self.generation_s
+        return self._reply(200, "success", {"id": job.id, "status": "deleted"})
 
     async def _photo(self, request: web.Request) -> web.Response:
         data = self.uploads.get(request.match_info["name"])

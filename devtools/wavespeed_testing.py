@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from pulid_pack.pulid_core.paid_jobs.exchange import MIB, Limits
 from pulid_pack.pulid_core.wavespeed import (
     AddressPolicy,
     Clock,
@@ -17,7 +18,6 @@ from pulid_pack.pulid_core.wavespeed import (
     WavespeedClient,
 )
 from pulid_pack.pulid_core.wavespeed.api import ApiLimits
-from pulid_pack.pulid_core.wavespeed.transport import MIB, Limits
 
 KEY = "wsk-canary-0123456789abcdef"
 SPEED = 300
@@ -33,9 +33,8 @@ def fast_clock(speed: float = SPEED, wall: Callable[[], float] = time.time) -> C
     )
 
 
-def trusting(url: str, clock: Clock | None = None) -> Transport:
-    policy = AddressPolicy(trusted_origins=frozenset({url}))
-    return Transport(policy, wall=(clock or Clock()).wall)
+def trusting(url: str) -> Transport:
+    return Transport(AddressPolicy(trusted_origins=frozenset({url})))
 
 
 def short_limits() -> ApiLimits:
@@ -50,7 +49,7 @@ def client_for(url: str, folder: Path, clock: Clock | None = None, **options) ->
     settings = {
         "api_key": KEY,
         "pacer": Pacer(1000, clock),
-        "transport": trusting(url, clock),
+        "transport": trusting(url),
         "limits": short_limits(),
         **options,
     }

@@ -1,6 +1,6 @@
 """Runs one request against a stand-in in a process of its own, for tests that kill it.
 
-python wavespeed_worker.py URL STATE_DIR SEED NUM_IMAGES
+python wavespeed_worker.py URL STATE_DIR SEED NUM_IMAGES [PROMPTS [TRUSTED_URL]]
 """
 
 from __future__ import annotations
@@ -10,15 +10,31 @@ import sys
 from pathlib import Path
 
 import registration
-from wavespeed_testing import client_for, request
+from wavespeed_testing import client_for, request, trusting
 
 
 def main() -> None:
-    url, state_dir, seed, num_images = sys.argv[1:]
+    url, state_dir, seed, num_images = sys.argv[1:5]
+    prompts = [f"prompt {number}" for number in range(int((sys.argv[5:] or ["1"])[0]))]
     assert registration.pack
-    client = client_for(url, Path(state_dir))
-    batch = client.run(request(seed=int(seed), num_images=int(num_images), max_parallel=4))
-    report = {"ids": batch.prediction_ids, "sources": [m["source"] for m in batch.metadata]}
+    client = client_for(url, Path(state_dir), transport=trusting((sys.argv[6:] or [url])[0]))
+    batch = client.run(
+        request(
+            seed=int(seed),
+            num_images=int(num_images),
+            prompts=prompts,
+            max_parallel=4 if len(prompts) == 1 else 12,
+            max_cost_usd=99,
+            width=256,
+            height=256,
+            on_partial_failure="raise" if len(prompts) == 1 else "keep_successful",
+        )
+    )
+    report = {
+        "ids": batch.prediction_ids,
+        "sources": [m["source"] for m in batch.metadata],
+        "failures": batch.failures,
+    }
     sys.stdout.write(json.dumps(report))
 
 

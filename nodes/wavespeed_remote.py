@@ -30,6 +30,7 @@ from ..pulid_core.wavespeed import (
     parse_size,
 )
 from ..pulid_core.wavespeed.errors import RemoteCancelled, RemoteInputError
+from .wavespeed_inputs import batch_inputs, expert_inputs, limit_inputs, main_inputs
 
 LOGGER = logging.getLogger(__name__)
 
@@ -76,7 +77,10 @@ async def supervise(work: Work[Result]) -> Result:
             if shown:
                 display.show(shown[-1])
                 shown.clear()
-        return future.result()
+        result = future.result()
+        if shown:
+            display.show(shown[-1])
+        return result
     finally:
         stop.set()
 
@@ -113,7 +117,7 @@ class _Display:
         bar = self._bar or comfy.utils.ProgressBar(progress.total, self._node_id)
         bar.update_absolute(progress.done, progress.total)
         self._bar = bar
-        self._say(progress.text)
+        self._say(progress.line)
 
     def say_goodbye(self, future: asyncio.Future) -> None:
         """Say what an interrupted run leaves behind."""
@@ -134,7 +138,8 @@ def _photos(image: torch.Tensor | None, batch_mode: str) -> list[np.ndarray]:
     if image is None:
         raise RemoteInputError("Connect a reference image, or enter a prediction_id.")
     chosen = image[:1] if batch_mode == "first_only" else image
-    return [photo.float().cpu().numpy() for photo in chosen]
+    floats = chosen.float() if chosen.is_floating_point() else chosen
+    return [photo.cpu().numpy() for photo in floats]
 
 
 def _prompts(text: str, per_line: bool) -> list[str]:
@@ -158,11 +163,14 @@ def _output(batch: Batch) -> io.NodeOutput:
         ).movedim(1, -1)
         for picture in pictures
     ]
-    report = {"images": batch.metadata, "failures": batch.failures}
+    report = {"summary": batch.summary, "images": batch.metadata, "failures": batch.failures}
     return io.NodeOutput(
         torch.cat(same),  # (N, H, W, 3)
         json.dumps(report, indent=2, ensure_ascii=False),
         "\n".join(batch.prediction_ids),
+        ui=ui.PreviewText(
+            batch.summary
+        ),  # kept with the outputs, and shown when they come from there
     )
 
 
@@ -184,7 +192,7 @@ class WavespeedFluxPulidRemote(io.ComfyNode):
                 "person shown. The key comes from WAVESPEED_API_KEY, or from the file api_key in "
                 f"ComfyUI's user folder under __{STATE_FOLDER}; never from the workflow."
             ),
-            inputs=[*_main_inputs(), *_batch_inputs(), *_limit_inputs(), *_expert_inputs()],
+            inputs=[*main_inputs(), *batch_inputs(), *limit_inputs(), *expert_inputs()],
             outputs=[
                 io.Image.Output(
                     "images", tooltip="The portraits: photo by photo, then prompt, then seed."
@@ -276,173 +284,6 @@ def _request(
         sync_mode=enable_sync_mode,
         **settings,
     )
-
-
-def _main_inputs() -> list[io.Input]:
-    """What the service is asked for."""
-    return [
-        io.Image.Input(
-            "image",
-            optional=True,
-            tooltip="Photo of the person, face clear and well lit. Not needed with prediction_id.",
-        ),
-        io.String.Input(
-            "prompt",
-            multiline=True,
-            tooltip="What the portrait shows. Not needed with prediction_id.",
-        ),
-        io.String.Input(
-            "size", default="1024*1024", tooltip="Width*height in pixels, 256 to 1536 each."
-        ),
-        io.Float.Input(
-            "guidance_scale",
-            default=3.5,
-            min=0.0,
-            max=20.0,
-            step=0.1,
-            tooltip="How closely the prompt is followed. 0 and 1 are loose; the service advises 3 to 4.",
-        ),
-        io.Int.Input(
-            "seed",
-            default=0,
-            min=-1,
-            max=2147483647,
-            control_after_generate=io.ControlAfterGenerate.fixed,
-            tooltip="The same seed gives the same image, without a second charge; a new one "
-            "gives, and bills, a new image. -1 draws a new one at every run, so that every run is billed.",
-        ),
-        io.Combo.Input(
-            "output_format",
-            options=["png", "jpeg", "webp"],
-            default="png",
-            tooltip="How the service encodes the image. png loses nothing; the price is the same.",
-        ),
-    ]
-
-
-def _batch_inputs() -> list[io.Input]:
-    """How many images one run gives."""
-    return [
-        io.Int.Input(
-            "width",
-            optional=True,
-            force_input=True,
-            min=256,
-            max=1536,
-            tooltip="Width in pixels; overrides size when height is linked too.",
-        ),
-        io.Int.Input(
-            "height",
-            optional=True,
-            force_input=True,
-            min=256,
-            max=1536,
-            tooltip="Height in pixels; overrides size when width is linked too.",
-        ),
-        io.Int.Input(
-            "num_images",
-            optional=True,
-            default=1,
-            min=1,
-            max=16,
-            tooltip="Images per photo and prompt, with seeds counting up; 1 is a single image. Each "
-            "is billed.",
-        ),
-        io.Combo.Input(
-            "batch_mode",
-            optional=True,
-            options=["each", "first_only"],
-            default="each",
-            tooltip="each: every photo of a batch gives its own images; a batch is not several "
-            "views of one person here. first_only: only the first photo is used.",
-        ),
-        io.Boolean.Input(
-            "prompt_per_line",
-            optional=True,
-            default=False,
-            tooltip="On: every line of the prompt is a prompt of its own. Off: all lines are one.",
-        ),
-    ]
-
-
-def _limit_inputs() -> list[io.Input]:
-    """What a run may cost and how long it may take."""
-    return [
-        io.Float.Input(
-            "max_cost_usd",
-            optional=True,
-            default=0.5,
-            min=0.0,
-            max=100.0,
-            step=0.01,
-            tooltip="US dollars. A run whose new images would cost more is refused before anything is "
-            "sent: 0 only collects what was paid before, 1 allows about 50 images.",
-        ),
-        io.Int.Input(
-            "max_wait_s",
-            optional=True,
-            default=600,
-            min=30,
-            max=3600,
-            advanced=True,
-            tooltip="Longest wait for one image in seconds. A later run collects it.",
-        ),
-        io.Int.Input(
-            "max_parallel",
-            optional=True,
-            default=2,
-            min=1,
-            max=16,
-            advanced=True,
-            tooltip="Images at once; 1 is one after another. New accounts may run 2.",
-        ),
-    ]
-
-
-def _expert_inputs() -> list[io.Input]:
-    """What most users never touch."""
-    return [
-        io.Combo.Input(
-            "on_partial_failure",
-            optional=True,
-            options=["raise", "keep_successful"],
-            default="raise",
-            advanced=True,
-            tooltip="raise: an error when one image fails; the others are saved and free at the "
-            "next run. keep_successful: go on with those there are.",
-        ),
-        io.Boolean.Input(
-            "force_rerun",
-            optional=True,
-            default=False,
-            advanced=True,
-            tooltip="On: pay again for images that were delivered before. Off: they come from this "
-            "computer.",
-        ),
-        io.Boolean.Input(
-            "enable_base64_output",
-            optional=True,
-            default=False,
-            advanced=True,
-            tooltip="On: the image comes inside the answer, for networks that block the file host. "
-            "Off: it is downloaded.",
-        ),
-        io.Boolean.Input(
-            "enable_sync_mode",
-            optional=True,
-            default=False,
-            advanced=True,
-            tooltip="On: one long request per image, one at a time. Off is more robust.",
-        ),
-        io.String.Input(
-            "prediction_id",
-            optional=True,
-            default="",
-            advanced=True,
-            tooltip="Ids of earlier predictions, one per line or separated by commas: they are fetched, "
-            "nothing is generated or billed. Empty: the prompt is used.",
-        ),
-    ]
 
 
 class WavespeedAccount(io.ComfyNode):

@@ -44,7 +44,6 @@ def open_client():
         Path(folder_paths.get_system_user_directory(nodes.STATE_FOLDER)),
         transport=library.Transport(library.AddressPolicy(frozenset({URL}))),
         base_url=URL,
-        timing=library.Timing(poll_s=(0.3,)),
     )
 
 

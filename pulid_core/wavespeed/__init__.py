@@ -1,28 +1,24 @@
 """WaveSpeedAI's hosted FLUX-PuLID from plain Python: one call, paid once, cancelled at once.
 
-import numpy as np
-from PIL import Image
 from pulid_core.wavespeed import WavespeedClient, terminal_progress
 
-photo = np.asarray(Image.open("face.jpg").convert("RGB"))
-batch = WavespeedClient().generate(
-    photo, "a cinematic portrait in the rain", seed=7, progress=terminal_progress
+client = WavespeedClient()
+batch = client.generate(
+    "face.jpg", "a cinematic portrait in the rain", seed=7, progress=terminal_progress
 )
-Image.fromarray((batch.images[0] * 255).round().astype("uint8")).save("portrait.png")
+batch.save("portraits")
 """
 
-from .client import (
-    Account,
-    Batch,
-    Estimate,
-    Progress,
-    WavespeedClient,
-    terminal_progress,
-)
-from .clock import Clock, Timing
+from ..paid_jobs.addresses import AddressPolicy
+from ..paid_jobs.clock import Clock
+from ..paid_jobs.crew import Progress
+from ..paid_jobs.pacing import Pacer
+from ..paid_jobs.transport import Transport
+from .batch import Account, Batch, Estimate, Listed
+from .client import WavespeedClient
 from .jobs import Request, check_size, parse_size
-from .pacing import Pacer
-from .transport import AddressPolicy, Transport
+from .terminal import terminal_progress
+from .timing import Timing
 
 __all__ = [
     "Account",
@@ -30,6 +26,7 @@ __all__ = [
     "Batch",
     "Clock",
     "Estimate",
+    "Listed",
     "Pacer",
     "Progress",
     "Request",

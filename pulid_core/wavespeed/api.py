@@ -1,47 +1,59 @@
-"""WaveSpeed's API v3, one method per endpoint, every answer checked and typed.
+"""WaveSpeed's API v3, one method per endpoint.
 
 Requests that change nothing are repeated on passing failures. The creating POST is sent once per
-call of `Api.submit`; what its answer means is the table in `outcome`.
+call of `Api.submit`; what its answer means is the table in `answers.outcome`.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from enum import Enum
 from typing import Any, TypeVar
 
-from .clock import Cancelled, Clock, Timing, never
-from .credentials import ApiKey, clean_message
+from ..paid_jobs.clock import Cancelled, Clock, never
+from ..paid_jobs.exchange import Limits
+from ..paid_jobs.transport import Reply, Sent, Transport, TransportError, wait_asked_s
+from . import codes
+from .answers import (
+    Answer,
+    Outcome,
+    Prediction,
+    items_of,
+    message_of,
+    number,
+    outcome,
+    parse_prediction,
+    status_of,
+)
+from .credentials import ApiKey, clean_message, hide_prompts
 from .errors import (
     MODEL,
     Billed,
+    PaidJobError,
     RemoteAuthError,
     RemoteCreditError,
-    RemoteExpired,
     RemoteModelGone,
     RemoteRejected,
     RemoteUnavailable,
     UnsafeAddressError,
-    WaveSpeedError,
 )
-from .images import DELIVERY_MAX_BYTES, EncodedPhoto
-from .transport import Limits, Reply, Sent, Transport, TransportError
+from .images import DELIVERY_MAX_BYTES
+from .timing import Timing
 
 BASE_URL = "https://api.wavespeed.ai"
+PAGE, MAX_PAGES = 100, 10
+
+Window = tuple[float, float]
+"""From and to, seconds since 1970."""
 
 Result = TypeVar("Result")
 
-_ID = re.compile(r"[A-Za-z0-9_-]{8,128}")
-_CREDIT = re.compile(r"(?i)insufficient|not enough (credit|balance)")
-
 _QUERY = Limits()
-_BASE64 = Limits(body_bytes=2 * DELIVERY_MAX_BYTES)
-_SUBMIT = Limits(read_s=60)
-_SYNC = Limits(read_s=120, total_s=180, body_bytes=2 * DELIVERY_MAX_BYTES)
+_RESULT = Limits(body_bytes=2 * DELIVERY_MAX_BYTES)  # it may hold images in base64
+_SUBMIT = Limits(read_s=60, total_s=30)
+_SYNC = Limits(read_s=120, body_bytes=2 * DELIVERY_MAX_BYTES)
 _UPLOAD = Limits(read_s=120)
 _DOWNLOAD = Limits(body_bytes=DELIVERY_MAX_BYTES)
 
@@ -51,80 +63,11 @@ class ApiLimits:
     """Bounds of each kind of request."""
 
     query: Limits = _QUERY
-    base64: Limits = _BASE64
+    result: Limits = _RESULT
     submit: Limits = _SUBMIT
     sync: Limits = _SYNC
     upload: Limits = _UPLOAD
     download: Limits = _DOWNLOAD
-
-
-RUNNING = frozenset({"created", "processing"})
-ENDED = frozenset({"failed", "cancelled", "timeout", "deleted"})
-COMPLETED = "completed"
-
-CREDIT_CODES = frozenset({402, 1407})
-_REJECTED_STATUS = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, *range(300, 400)})
-_REJECTED_CODES = _REJECTED_STATUS | {1200, 1400, 1401, 1402, 1407}
-
-
-class Outcome(Enum):
-    """What became of a creating POST."""
-
-    ACCEPTED = "a prediction exists and its id is known"
-    REJECTED = "refused; nothing was created"
-    RATE_LIMITED = "refused for now; nothing was created"
-    NOT_SENT = "never left this machine; a second try may"
-    UNREACHABLE = "never left this machine; a second try would not either"
-    UNKNOWN = "nobody can say"
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A prediction as the service describes it.
-
-    Attributes:
-        outputs: Addresses of the images, or the images in base64.
-        inference_ms: Milliseconds of computation, or None.
-        code: The service's task code, or None.
-        inputs: What the prediction was asked for, where the service tells.
-    """
-
-    id: str
-    model: str = ""
-    status: str = ""
-    outputs: tuple[str, ...] = field(default=(), repr=False)
-    urls: Mapping[str, str] = field(default_factory=dict, repr=False)
-    has_nsfw_contents: tuple[bool, ...] = ()
-    created_at: str = ""
-    error: str = field(default="", repr=False)
-    inference_ms: int | None = None
-    code: int | None = None
-    inputs: Mapping[str, Any] | None = field(default=None, repr=False)
-
-    @property
-    def created_s(self) -> float | None:
-        """When it was created, seconds since 1970, or None when the service does not say."""
-        try:
-            return datetime.fromisoformat(self.created_at.replace("Z", "+00:00")).timestamp()
-        except (ValueError, OverflowError):
-            return None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What is known after a creating POST.
-
-    Attributes:
-        status: The HTTP status, or the envelope's code where that is worse; 0 without an answer.
-        message: The service's own words, not cleaned; without an answer what happened instead.
-        retry_after_s: Seconds the service asked to wait, or None.
-    """
-
-    outcome: Outcome
-    status: int = 0
-    prediction: Prediction | None = None
-    message: str = field(default="", repr=False)
-    retry_after_s: float | None = None
 
 
 _UNANSWERED = {
@@ -147,50 +90,8 @@ class Passing(Exception):  # noqa: N818 - never leaves this package
         super().__init__(cause)
 
 
-def is_prediction_id(text: object) -> bool:
-    """Whether a text may stand in a path as a prediction id."""
-    return isinstance(text, str) and _ID.fullmatch(text) is not None
-
-
-def outcome(reply: Reply) -> Answer:
-    """What an answer to the creating POST means; whatever is not listed is unknown."""
-    envelope = reply.json() or {}
-    prediction = parse_prediction(envelope.get("data"))
-    code = _integer(envelope.get("code"))
-    message = _message(envelope)
-    status = reply.status
-    if 200 <= status < 300 and code is not None and code != 200:
-        status = code
-    if prediction and reply.status not in _REJECTED_STATUS:
-        return Answer(Outcome.ACCEPTED, status, prediction, message)
-    if status == 429:
-        return Answer(Outcome.RATE_LIMITED, status, None, message, _retry_after(reply))
-    if status in (_REJECTED_STATUS if status == reply.status else _REJECTED_CODES):
-        return Answer(Outcome.REJECTED, status, None, message)
-    return Answer(Outcome.UNKNOWN, status, None, message)
-
-
-def parse_prediction(data: object) -> Prediction | None:
-    """A prediction from the `data` of an envelope, or None when it has no usable id."""
-    if not isinstance(data, dict) or not is_prediction_id(data.get("id")):
-        return None
-    outputs, nsfw = data.get("outputs"), data.get("has_nsfw_contents")
-    urls, timings = data.get("urls"), data.get("timings")
-    inputs = data.get("inputs", data.get("input"))
-    timing = timings.get("inference") if isinstance(timings, dict) else data.get("executionTime")
-    return Prediction(
-        id=data["id"],
-        model=_text(data.get("model")),
-        status=_text(data.get("status")),
-        outputs=tuple(filter(None, map(_text, outputs))) if isinstance(outputs, list) else (),
-        urls={str(k): _text(v) for k, v in urls.items()} if isinstance(urls, dict) else {},
-        has_nsfw_contents=tuple(flag is True for flag in nsfw) if isinstance(nsfw, list) else (),
-        created_at=_text(data.get("created_at")),
-        error=_text(data.get("error")),
-        inference_ms=_integer(timing),
-        code=_integer(data.get("code")),
-        inputs=inputs if isinstance(inputs, dict) else None,
-    )
+class UnknownThere(Exception):  # noqa: N818 - never leaves this package
+    """The service says that it has no such prediction (404, 410)."""
 
 
 class Api:
@@ -213,184 +114,140 @@ class Api:
         private: Sequence[str] = (),
     ):
         self._key = key
-        self._private = tuple(filter(None, private))
-        self._transport = transport
+        self._private = private
+        self.transport = transport
         self._root = base_url.rstrip("/") + "/api/v3"
         self._clock = clock or Clock()
         self._timing = timing or Timing()
-        self._limits = limits or ApiLimits()
+        self.limits = limits or ApiLimits()
 
-    def server_time(self) -> float:
+    def server_time(self) -> float | None:
         """The service's clock, seconds since 1970, as far as its answers told it."""
-        return self._clock.wall() + self._transport.server_offset_s
+        return self.transport.server_time
 
-    def clean(self, text: str) -> str:
-        """A foreign text without the key, prompts, signatures and control characters."""
-        for private in self._private:
-            text = text.replace(private, "[prompt]")
-        return clean_message(self._key.hide(text))
+    def clean(self, text: str, length: int = 300) -> str:
+        """A foreign text without the key, prompts, signatures and control characters, cut."""
+        return clean_message(hide_prompts(self._key.hide(text), self._private), length)
 
     def submit(self, inputs: Mapping[str, Any]) -> Answer:
         """Send the creating POST, once, on a connection of its own."""
-        limits = self._limits.sync if inputs.get("enable_sync_mode") else self._limits.submit
+        limits = self.limits.sync if inputs.get("enable_sync_mode") else self.limits.submit
         try:
             reply = self._send("POST", f"/{MODEL}", limits=limits, fresh=True, json=dict(inputs))
         except TransportError as error:
             return Answer(_UNANSWERED[error.sent], message=error.cause)
         except UnsafeAddressError as error:
-            return Answer(Outcome.UNREACHABLE, message=str(error))
+            return Answer(Outcome.UNREACHABLE, message=error.text)
         return outcome(reply)
 
     def prediction(
-        self,
-        prediction_id: str,
-        cancelled: Cancelled = never,
-        *,
-        large: bool = False,
-        within_s: float = math.inf,
+        self, prediction_id: str, cancelled: Cancelled = never, *, within_s: float = math.inf
     ) -> Prediction:
         """The present state of a prediction.
 
         Args:
-            large: The answer may hold images in base64.
             within_s: Give up instead of beginning another attempt later than that.
 
         Raises:
-            RemoteExpired: The service does not know it.
-            RemoteAuthError: The key was refused.
-            RemoteUnavailable: No usable answer after every repetition.
+            UnknownThere: The service says that it does not have it.
+            RemoteAuthError, RemoteCreditError, RemoteUnavailable: The question was refused, or had no
+                usable answer after every repetition. Neither says anything about the prediction.
         """
-        if not is_prediction_id(prediction_id):
-            raise RemoteRejected(400, "That is not a prediction id: 8 to 128 letters or digits.")
-        limits = self._limits.base64 if large else self._limits.query
 
         def look() -> Prediction:
             path = f"/predictions/{prediction_id}/result"
-            envelope = self._ask(
-                "GET", path, limits=limits, cancelled=cancelled, prediction_id=prediction_id
-            )
+            reply = self._ask("GET", path, limits=self.limits.result, cancelled=cancelled)
+            status, envelope = status_of(reply), reply.json() or {}
             found = parse_prediction(envelope.get("data"))
-            if found is None or found.id != prediction_id:
-                raise Passing("the answer does not describe the prediction")
-            return found
+            if found is not None and found.id == prediction_id and found.status:
+                return found
+            if reply.json() is not None and status in codes.UNKNOWN_THERE:
+                raise UnknownThere
+            refusal = self._refused_question(status, message_of(envelope), prediction_id)
+            if refusal and reply.json() is not None:
+                raise refusal
+            raise Passing(_unusable(status, "the answer does not describe the prediction"))
 
-        try:
-            return self._patiently(look, cancelled, prediction_id, within_s)
-        except RemoteRejected as error:
-            if error.status == 404:
-                raise RemoteExpired(prediction_id) from None
-            raise
+        return self.patiently(look, cancelled, prediction_id, within_s)
+
+    def _refused_question(
+        self, status: int, message: str, prediction_id: str
+    ) -> PaidJobError | None:
+        """The error for a question about a paid prediction that the service does not answer."""
+        words = self.clean(message)
+        about: dict[str, Any] = {"prediction_id": prediction_id, "billed": Billed.YES}
+        if status == 401:
+            return RemoteAuthError(f"{codes.KEY_REFUSED} The image is collected then.", **about)
+        if status in codes.NO_CREDIT:
+            return RemoteCreditError(
+                "WaveSpeed does not show a paid image while the credit is used up "
+                f"({status}). Top up at wavespeed.ai, then run again to collect it.",
+                **about,
+            )
+        if status == 403:
+            return RemoteAuthError(
+                f"The account or this key may not see the paid image (403): {words}. Mend that, then "
+                "run again to collect it.",
+                **about,
+            )
+        if status in codes.REFUSED_CODES:
+            return RemoteUnavailable(f"it refuses the question ({status}): {words}", prediction_id)
+        return None
 
     def predictions(
-        self, created_after_s: float, created_before_s: float, cancelled: Cancelled = never
+        self, windows: Sequence[Window], cancelled: Cancelled = never, *, by_service: bool = True
     ) -> list[Prediction]:
-        """The predictions of this model in a window of time, seconds since 1970.
+        """The predictions of this model that were created in any of several windows of time.
+
+        Args:
+            by_service: Let the service choose by time. Which form of a time it reads is not sure; a
+                list that is empty is no proof before it was had without.
 
         Raises:
-            RemoteAuthError: The key was refused.
-            RemoteUnavailable: No usable answer after every repetition.
+            PaidJobError: The list cannot be had.
         """
-        found: list[Prediction] = []
-        for page in range(1, 11):
-            query = {
-                "page": page,
-                "page_size": 100,
-                "model": MODEL,
-                "created_after": _iso(created_after_s),
-                "created_before": _iso(created_before_s),
-            }
-            items = self._patiently(lambda query=query: self._list(query, cancelled), cancelled)
-            found += [item for item in map(parse_prediction, items) if item]
-            if len(items) < 100:
-                break
+        found: dict[str, Prediction] = {}
+        for window in windows if by_service else [None]:
+            times = (
+                {"created_after": _iso(window[0]), "created_before": _iso(window[1])}
+                if window
+                else {}
+            )
+            for page in range(1, MAX_PAGES + 1):
+                query = {"page": page, "page_size": PAGE, "model": MODEL, **times}
+                items = self.patiently(lambda query=query: self._list(query, cancelled), cancelled)
+                found |= {item.id: item for item in filter(None, map(parse_prediction, items))}
+                if len(items) < PAGE:
+                    break
         # The filters are the service's; what it sends is checked here once more.
         return [
             item
-            for item in found
-            if item.model in ("", MODEL)
-            and created_after_s <= (item.created_s or created_after_s) <= created_before_s
+            for item in found.values()
+            if item.model.split(":")[0] in ("", MODEL)
+            and any(
+                after_s <= (item.created_s or after_s) <= before_s for after_s, before_s in windows
+            )
         ]
 
     def _list(self, query: dict[str, Any], cancelled: Cancelled) -> list[Any]:
-        envelope = self._ask("POST", "/predictions", cancelled=cancelled, json=query)
-        data = envelope.get("data")
-        items = data.get("items", data.get("predictions")) if isinstance(data, dict) else data
-        if not isinstance(items, list):
+        items = items_of(self.envelope("POST", "/predictions", cancelled=cancelled, json=query))
+        if items is None:
             raise Passing("the answer is not a list of predictions")
         return items
 
-    def upload(self, photo: EncodedPhoto, cancelled: Cancelled = never) -> str:
-        """Upload a photo; returns its address, which the service deletes after 7 days.
-
-        Raises:
-            RemoteAuthError: The key was refused.
-            RemoteRejected: The service does not take the file.
-            RemoteUnavailable: No usable answer after every repetition.
-            UnsafeAddressError: The service names an address that must not be spoken to.
-        """
-        try:
-            return self._patiently(lambda: self._upload_form(photo, cancelled), cancelled)
-        except RemoteRejected as error:
-            if error.status not in (404, 405, 410):
-                raise
-        return self._patiently(lambda: self._upload_by_ticket(photo, cancelled), cancelled)
-
-    def _upload_form(self, photo: EncodedPhoto, cancelled: Cancelled) -> str:
-        envelope = self._ask(
-            "POST",
-            "/media/upload/binary",
-            limits=self._limits.upload,
-            cancelled=cancelled,
-            files={"file": (photo.filename, photo.data, photo.content_type)},
-        )
-        return self._checked_address(envelope.get("data"), "download_url")
-
-    def _upload_by_ticket(self, photo: EncodedPhoto, cancelled: Cancelled) -> str:
-        ticket = {
-            "filename": photo.filename,
-            "size": len(photo.data),
-            "content_type": photo.content_type,
-        }
-        data = self._ask("POST", "/media/uploads", cancelled=cancelled, json=ticket).get("data")
-        order = data.get("upload") if isinstance(data, dict) else None
-        target = self._checked_address(order, "url")
-        address = self._checked_address(data, "download_url")
-        given = order.get("headers") if isinstance(order, dict) else None
-        headers = {str(k): str(v) for k, v in given.items()} if isinstance(given, dict) else {}
-        try:
-            reply = self._transport.send(
-                "PUT",
-                target,
-                limits=self._limits.upload,
-                cancelled=cancelled,
-                data=photo.data,
-                headers=headers,
-            )
-        except TransportError as error:
-            raise Passing(error.cause) from None
-        if not 200 <= reply.status < 300:
-            raise Passing(f"the upload was answered with {reply.status}")
-        return address
-
-    def _checked_address(self, data: object, name: str) -> str:
-        address = data.get(name) if isinstance(data, dict) else None
-        if not isinstance(address, str):
-            raise Passing("the answer names no address")
-        self._transport.policy.check_url(address)
-        return address
-
-    def balance_usd(self, cancelled: Cancelled = never) -> float:
+    def balance_usd(self, cancelled: Cancelled = never, *, patient: bool = True) -> float:
         """The credit of the account, US dollars.
 
         Raises:
             RemoteAuthError: The key was refused.
-            RemoteUnavailable: No usable answer after every repetition.
+            RemoteUnavailable: No usable answer after every repetition, or at once.
         """
 
         def look() -> float:
-            return _amount(self._ask("GET", "/balance", cancelled=cancelled), "balance", least=-1e9)
+            envelope = self.envelope("GET", "/balance", cancelled=cancelled)
+            return _amount(envelope, "balance", least=-1e9)
 
-        return self._patiently(look, cancelled)
+        return self.patiently(look, cancelled, within_s=math.inf if patient else 0)
 
     def price_usd(self, inputs: Mapping[str, Any], cancelled: Cancelled = never) -> float:
         """The price of one image with these inputs, US dollars, discount included.
@@ -401,10 +258,45 @@ class Api:
         query = {"model_id": MODEL, "inputs": dict(inputs)}
 
         def look() -> float:
-            envelope = self._ask("POST", "/model/price", cancelled=cancelled, json=query)
+            envelope = self.envelope("POST", "/model/price", cancelled=cancelled, json=query)
             return _amount(envelope, "discounted_price", "price", "unit_price")
 
-        return self._patiently(look, cancelled)
+        return self.patiently(look, cancelled)
+
+    def bills_usd(
+        self, prediction_ids: Sequence[str], cancelled: Cancelled = never
+    ) -> dict[str, float]:
+        """What predictions really cost, US dollars, as far as the service says; asked once.
+
+        Raises:
+            PaidJobError: The service does not say.
+        """
+        query = {"page": 1, "page_size": 100, "prediction_uuids": list(prediction_ids)[:100]}
+
+        def look() -> list[Any]:
+            return (
+                items_of(self.envelope("POST", "/billings/search", cancelled=cancelled, json=query))
+                or []
+            )
+
+        bills: dict[str, float] = {}
+        for item in self.patiently(look, cancelled, within_s=0):
+            named = item.get("prediction") if isinstance(item, dict) else None
+            name = named.get("uuid") if isinstance(named, dict) else None
+            price = number(item.get("price"), least=-1e9) if isinstance(item, dict) else None
+            if price is not None and isinstance(name, str) and name in prediction_ids:
+                # An older page shows millionths of a dollar.
+                bills[name] = bills.get(name, 0.0) + (price if abs(price) < 100 else price / 1e6)
+        return bills
+
+    def cancel(self, prediction_id: str) -> None:
+        """Ask the service to stop a prediction, as its page delete-task documents; once.
+
+        Raises:
+            PaidJobError: It does not take the request.
+        """
+        path = f"/predictions/{prediction_id}"
+        self.patiently(lambda: self.envelope("DELETE", path), never, within_s=0)
 
     def download(self, url: str, cancelled: Cancelled = never) -> Reply:
         """Fetch an output, once, without the key.
@@ -413,46 +305,44 @@ class Api:
             TransportError: There is no whole answer within the limits.
             UnsafeAddressError: The address must not be spoken to.
         """
-        return self._transport.download(url, limits=self._limits.download, cancelled=cancelled)
+        return self.transport.download(url, limits=self.limits.download, cancelled=cancelled)
 
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        *,
-        limits: Limits | None = None,
-        prediction_id: str | None = None,
-        **rest: Any,
-    ) -> dict[str, Any]:
-        """The envelope of an answer to a request that changes nothing.
+    def _ask(self, method: str, path: str, *, limits: Limits | None = None, **rest: Any) -> Reply:
+        """A whole answer to a request that changes nothing.
 
         Raises:
             Passing: Worth another try.
-            RemoteAuthError, RemoteRejected: Not worth another try.
+            RemoteUnavailable: Not worth another try.
         """
         try:
-            reply = self._send(method, path, limits=limits or self._limits.query, **rest)
+            reply = self._send(method, path, limits=limits or self.limits.query, **rest)
         except TransportError as error:
             if error.sent is Sent.NEVER_WILL:
-                raise self.unreachable(error.cause, prediction_id) from None
+                raise RemoteUnavailable(error.cause) from None
             raise Passing(error.cause) from None
-        envelope = reply.json()
-        code = _integer((envelope or {}).get("code"))
-        status = code if reply.status == 200 and code is not None else reply.status
-        if status == 429:
-            raise Passing("rate limit (429)", _retry_after(reply) or self._timing.rate_limit_s)
-        if status in _REJECTED_CODES or status == 410:
-            raise self.refusal(status, _message(envelope or {}), prediction_id=prediction_id)
-        if status != 200 or envelope is None:
-            raise Passing(f"status {status}" if status != 200 else "the answer is not JSON")
+        if status_of(reply) == codes.RATE_LIMITED:
+            raise Passing("rate limit (429)", wait_asked_s(reply) or self._timing.rate_limit_s)
+        return reply
+
+    def envelope(self, method: str, path: str, **rest: Any) -> dict[str, Any]:
+        """The envelope of a good answer.
+
+        Raises:
+            As `_ask`.
+            RemoteAuthError, RemoteCreditError, RemoteRejected: The service refuses.
+        """
+        reply = self._ask(method, path, **rest)
+        status, envelope = status_of(reply), reply.json()
+        if status in codes.REFUSED_CODES:
+            raise self.refusal(status, message_of(envelope or {}))
+        if status != codes.OK or envelope is None:
+            raise Passing(_unusable(status, "the answer is not JSON"))
         return envelope
 
     def _send(self, method: str, path: str, *, limits: Limits, **rest: Any) -> Reply:
-        return self._transport.send(
-            method, self._root + path, limits=limits, auth=self._key, **rest
-        )
+        return self.transport.send(method, self._root + path, limits=limits, auth=self._key, **rest)
 
-    def _patiently(
+    def patiently(
         self,
         attempt: Callable[[], Result],
         cancelled: Cancelled,
@@ -473,108 +363,52 @@ class Api:
                 if self._clock.monotonic() + pause_s > end:
                     break
                 self._clock.wait(self._clock.jitter(pause_s), cancelled)
-        raise self.unreachable(cause, prediction_id)
+        raise RemoteUnavailable(cause, prediction_id)
 
-    @staticmethod
-    def unreachable(cause: str, prediction_id: str | None = None) -> RemoteUnavailable:
-        """The error for a service that cannot be asked."""
-        if prediction_id:
-            return RemoteUnavailable(
-                cause,
-                f"WaveSpeed gives no usable answer about the prediction: {cause}. "
-                "Run again to collect it.",
-                prediction_id=prediction_id,
-                billed=Billed.YES,
-            )
-        return RemoteUnavailable(
-            cause, f"Cannot reach WaveSpeed: {cause}. Nothing was ordered; try again later."
-        )
-
-    def refusal(
-        self,
-        status: int,
-        message: str,
-        *,
-        sent: str = "",
-        prediction_id: str | None = None,
-    ) -> WaveSpeedError:
-        """The error for a refused request, by its status or code.
+    def refusal(self, status: int, message: str, *, sent: str = "") -> PaidJobError:
+        """The error for a refused request that is not about a paid prediction.
 
         Args:
             message: The service's words.
             sent: What was sent, for the user to compare; nothing secret.
-            prediction_id: The paid prediction that was asked about, if it was one.
         """
-        billed = Billed.YES if prediction_id else Billed.NO
         reason = self.clean(message)
-        if status in CREDIT_CODES or _CREDIT.search(reason):
-            return RemoteCreditError()
-        if status == 401:
-            return RemoteAuthError(
-                "WaveSpeed refused the API key (401). Copy it again from wavespeed.ai/accesskey; "
-                "new keys may need a top-up.",
-                status=status,
-                prediction_id=prediction_id,
-                billed=billed,
+        if status in codes.NO_CREDIT:
+            return RemoteCreditError(
+                "Not enough WaveSpeed credit for this image. Top up at wavespeed.ai."
             )
+        if status == 401:
+            return RemoteAuthError(codes.KEY_REFUSED)
         if status == 403:
             return RemoteAuthError(
-                f"Account suspended, or this key may not do this (403): {reason}",
-                status=status,
-                prediction_id=prediction_id,
-                billed=billed,
+                f"Account suspended, or this key may not do this (403): {reason}"
             )
-        texts = {
-            1200: "Refused by content moderation. Change prompt or photo.",
-            1402: "WaveSpeed could not read the uploaded photo (1402). Run again: it will be "
-            "uploaded anew.",
-            413: "The reference image is too large for WaveSpeed (413). Use a smaller photo.",
-        }
-        text = texts.get(status, f"WaveSpeed rejected the inputs ({status}): {reason}. {sent}")
-        return RemoteRejected(status, text.strip(), reason)
+        text = codes.REFUSALS.get(
+            status, f"WaveSpeed rejected the inputs ({status}): {reason}. {sent}".strip()
+        )
+        return RemoteRejected(status, text)
 
-    def submit_refusal(self, answer: Answer, sent: str) -> WaveSpeedError:
+    def submit_refusal(self, answer: Answer, sent: str) -> PaidJobError:
         """The error for a refused creating POST."""
-        if answer.status in (404, 405):
+        if answer.status in (404, 405, 410):
             return RemoteModelGone(answer.status)
         return self.refusal(answer.status, answer.message, sent=sent)
 
 
-def _message(envelope: Mapping[str, Any]) -> str:
-    """The service's own words, wherever it put them."""
-    for name in ("message", "error", "detail", "msg"):
-        value = envelope.get(name)
-        if isinstance(value, dict):
-            value = value.get("message")
-        if isinstance(value, str) and value.strip():
-            return value
-    return ""
-
-
-def _retry_after(reply: Reply) -> float | None:
-    """Seconds from a Retry-After header, 1 to 120, or None."""
-    value = reply.headers.get("Retry-After", "").strip()
-    return min(max(float(value), 1.0), 120.0) if value.isascii() and value.isdigit() else None
+def _unusable(status: int, otherwise: str) -> str:
+    return f"status {status}" if status != codes.OK else otherwise
 
 
 def _amount(envelope: Mapping[str, Any], *names: str, least: float = 0.0) -> float:
     """The first of the named numbers in an envelope's data that is not below `least`."""
     data = envelope.get("data")
     for name in names:
-        value = data.get(name) if isinstance(data, dict) else None
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value < 1e9:
-            return float(value)
+        amount = number(data.get(name), least) if isinstance(data, dict) else None
+        if amount is not None and amount < 1e9:
+            return amount
     raise Passing("the answer holds no amount")
 
 
-def _integer(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
 def _iso(seconds: float) -> str:
-    moment = datetime.fromtimestamp(seconds, timezone.utc)
+    moment = datetime.fromtimestamp(min(max(seconds, 0.0), 253_000_000_000.0), timezone.utc)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,144 +1,77 @@
 """One call from photos and prompts to images, for scripts and for the nodes.
 
 client = WavespeedClient()
-batch = client.generate(photo, "a cinematic portrait", progress=terminal_progress)
+batch = client.generate("face.jpg", "a cinematic portrait", progress=terminal_progress)
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 import os
-import sys
-import threading
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from ..errors import RemoteError
-from .api import BASE_URL, Api, ApiLimits, is_prediction_id
-from .clock import Cancelled, Clock, Timing, never
-from .credentials import ApiKey, find_key
+from ..paid_jobs.clock import Cancelled, Clock, never
+from ..paid_jobs.crew import QUARTERS, Crew, OnProgress, Progress, Report
+from ..paid_jobs.journal import KEPT_S, OUTCOME_OPEN, Journal, Row, State
+from ..paid_jobs.pacing import IMAGES_PER_MIN, Pacer
+from ..paid_jobs.store import ResultStore
+from ..paid_jobs.transport import Transport
+from ..pixels import photo_pixels
+from .answers import is_prediction_id
+from .api import BASE_URL, Api, ApiLimits
+from .batch import Account, Batch, Estimate, Listed, batch_error
+from .credentials import ApiKey, find_key, without_query
+from .delivery import Delivery, Fetcher
 from .errors import (
     JournalError,
+    PaidJobError,
     RemoteAuthError,
-    RemoteBatchFailed,
     RemoteBudgetExceeded,
     RemoteCancelled,
     RemoteInputError,
-    WaveSpeedError,
 )
-from .images import resize_image
 from .jobs import RANDOM_SEED, Job, Request, encode_photos, parse_size, plan, run_key
-from .journal import KEPT_S, OUTCOME_OPEN, Journal, State
-from .pacing import IMAGES_PER_MIN, RATE_VARIABLE, Pacer
-from .runner import Delivery, Order, Runner
-from .store import ResultStore
-from .transport import Transport
+from .runner import Runner, RunOptions
+from .timing import Timing
 
 LOGGER = logging.getLogger(__name__)
 
 LIST_PRICE_USD = 0.02  # the model's page; used when no quote can be had
+PRICE_KEPT_S = 24 * 3600
+RATE_VARIABLE = "WAVESPEED_IMAGES_PER_MIN"
 SETTINGS_FILE = "settings.json"
-SUPERVISION_S = 0.1
-
-_STAGES_DONE = {"uploading": 0, "submitting": 1, "created": 2, "processing": 2, "downloading": 3}
-QUARTERS = 4
+COLLECTED_AT_ONCE = 4
 
 _process_pacer = Pacer()
 
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is.
-
-    Attributes:
-        text: One line for people; no prompt in it.
-        done: Quarters of jobs that are done, 0 to `total`.
-        total: Four per job.
-    """
-
-    text: str
-    done: int
-    total: int
-
-
-OnProgress = Callable[[Progress], None]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a request would cost, before anything is sent.
-
-    Attributes:
-        images: How many images it gives.
-        new: How many of them would be generated and billed.
-        price_usd: The price of one.
-        quoted: True when the service quoted the price, False for the list price.
-    """
-
-    images: int
-    new: int
-    price_usd: float
-    quoted: bool
-
-    @property
-    def cost_usd(self) -> float:
-        """What the new images cost together, US dollars."""
-        return self.new * self.price_usd
-
-
-@dataclass(frozen=True)
-class Batch:
-    """The images of a request, in the order photo, prompt, seed.
-
-    Attributes:
-        images: (H, W, 3) each, float32 in [0, 1], all of the requested size.
-        metadata: One dictionary per image: the job, the service's answer, warnings.
-        prediction_ids: One per job; feed them to `collect`.
-        failures: Texts of the jobs that gave no image, with `keep_successful`.
-    """
-
-    images: list[NDArray[np.float32]] = field(repr=False)
-    metadata: list[dict[str, Any]] = field(repr=False)
-    prediction_ids: list[str]
-    failures: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Account:
-    """What an account can do.
-
-    Attributes:
-        key_found: Whether there is a key; never the key.
-        balance_usd: Its credit, or None without a key.
-        price_usd: The price of one image.
-        quoted: True when the service quoted the price.
-    """
-
-    key_found: bool
-    balance_usd: float | None
-    price_usd: float
-    quoted: bool
+PhotoSource = str | PathLike[str] | Image.Image | NDArray[np.generic]
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """A request, decided: `unique` holds each different job once, by its key."""
+    """A request, decided: `unique` holds each different job once, by its key.
+
+    Attributes:
+        over_budget: Why jobs that are perhaps paid already may not order anything, if they may not.
+        perhaps: The keys of those jobs.
+    """
 
     runner: Runner
     run: str
     jobs: list[Job]
     unique: dict[str, Job]
     estimate: Estimate
+    perhaps: frozenset[str]
+    over_budget: RemoteBudgetExceeded | None = None
 
 
 class WavespeedClient:
@@ -173,38 +106,68 @@ class WavespeedClient:
         self._clock = clock or Clock()
         self._timing = timing or Timing()
         self._limits = limits or ApiLimits()
-        self._transport = transport or Transport(wall=self._clock.wall)
+        self._transport = transport or Transport()
         self._base_url = base_url
         self._pacer = pacer
         self._environ = environ
         self.journal = Journal(self.state_dir, self._clock)
-        self._store = ResultStore(self.state_dir / "results", self._clock)
+        self.store = ResultStore(self.state_dir / "results", self._clock)
 
     def generate(
         self,
-        photo: NDArray[np.generic] | Sequence[NDArray[np.generic]],
+        photo: PhotoSource | Sequence[PhotoSource],
         prompt: str | Sequence[str],
         *,
         size: str = "1024*1024",
+        guidance_scale: float = 3.5,
+        seed: int = RANDOM_SEED,
+        output_format: str = "png",
+        num_images: int = 1,
+        max_cost_usd: float = 0.5,
+        max_wait_s: float = 600,
+        max_parallel: int = 2,
+        on_partial_failure: Literal["raise", "keep_successful"] = "raise",
+        force_rerun: bool = False,
+        base64_output: bool = False,
+        sync_mode: bool = False,
+        cancel_at_service: bool = False,
         progress: OnProgress | None = None,
         cancelled: Cancelled = never,
-        **options: Any,
     ) -> Batch:
         """Generate portraits of the person in a photo.
 
         Args:
-            photo: One picture or several, each (H, W, C), floats in [0, 1] or uint8.
+            photo: One picture or several: the path of a file, a picture of Pillow's, or an array,
+                (H, W, C), uint8 or floats in [0, 1].
             prompt: One prompt or several.
             size: Width and height in pixels, "1024*1024"; 256 to 1536 each.
-            options: The other fields of `Request`.
+
+        The others are fields of `Request`.
 
         Raises:
             As `run`.
         """
         width, height = parse_size(size)
-        photos = [photo] if isinstance(photo, np.ndarray) else photo
-        prompts = [prompt] if isinstance(prompt, str) else prompt
-        request = Request(photos, prompts, width=width, height=height, **options)
+        is_one = isinstance(photo, (str, PathLike, Image.Image, np.ndarray))
+        photos = [photo_pixels(one) for one in ([photo] if is_one else photo)]
+        request = Request(
+            photos,
+            [prompt] if isinstance(prompt, str) else prompt,
+            width=width,
+            height=height,
+            guidance_scale=guidance_scale,
+            seed=seed,
+            output_format=output_format,
+            num_images=num_images,
+            base64_output=base64_output,
+            sync_mode=sync_mode,
+            max_cost_usd=max_cost_usd,
+            max_wait_s=max_wait_s,
+            max_parallel=max_parallel,
+            on_partial_failure=on_partial_failure,
+            force_rerun=force_rerun,
+            cancel_at_service=cancel_at_service,
+        )
         return self.run(request, progress=progress, cancelled=cancelled)
 
     def run(
@@ -221,48 +184,68 @@ class WavespeedClient:
 
         Raises:
             RemoteInputError, ReferenceImageError: An input that cannot be used.
+            JournalError: The record of paid jobs cannot be kept or trusted; nothing was sent.
             RemoteBudgetExceeded: It would cost more than `max_cost_usd`.
             RemoteCancelled: `cancelled` said so.
-            WaveSpeedError: The only job failed; which error says why.
+            PaidJobError: The only job failed; which error says why.
             RemoteBatchFailed: Some of several jobs failed; the others are saved.
         """
-        planned = self._plan(request, cancelled)
-        estimate = planned.estimate
-        if estimate.cost_usd > request.max_cost_usd + 1e-9:
-            raise RemoteBudgetExceeded(estimate.new, estimate.cost_usd, request.max_cost_usd)
+        planned = self._within_budget(self._plan(request, cancelled), request)
+        total = QUARTERS * len(planned.unique)
         if progress:
-            text = f"{estimate.images} image(s), {estimate.new} new, about ${estimate.cost_usd:.2f}"
-            progress(Progress(text, 0, QUARTERS * len(planned.unique)))
+            progress(Progress(planned.estimate.text, 0, total))
         crew = self._crew(planned, request)
         try:
             crew.supervise(progress, cancelled)
         except RemoteCancelled:
             raise RemoteCancelled(self._pending(list(planned.unique))) from None
         if crew.errors and (request.on_partial_failure == "raise" or not crew.results):
-            raise _batch_error(crew.errors, len(crew.results))
-        batch = self._batch(planned.jobs, crew, estimate)
+            raise batch_error(crew.errors, len(crew.results))
+        batch = self._batch(planned, crew)
         self._note_delivered(crew.results)
         if request.seed == RANDOM_SEED and not crew.errors:
             self.journal.settle_draw(planned.run)
+        if progress:
+            progress(Progress(batch.summary, total, total))
         return batch
 
-    def _crew(self, planned: _Plan, request: Request) -> _Crew:
+    @staticmethod
+    def _within_budget(planned: _Plan, request: Request) -> _Plan:
+        """The plan, in which nothing is ordered whose price does not fit.
+
+        Raises:
+            RemoteBudgetExceeded: What is surely new does not fit.
+        """
+        estimate, limit_usd = planned.estimate, request.max_cost_usd + 1e-9
+        if estimate.cost_usd <= limit_usd:
+            return planned
+        surely = estimate.new - estimate.perhaps
+        if surely * estimate.price_usd > limit_usd or not estimate.perhaps:
+            raise RemoteBudgetExceeded(estimate.new, estimate.cost_usd, request.max_cost_usd)
+        error = RemoteBudgetExceeded(
+            estimate.new, estimate.cost_usd, request.max_cost_usd, found_none=True
+        )
+        return replace(planned, over_budget=error)
+
+    def _crew(self, planned: _Plan, request: Request) -> Crew[Delivery]:
         """Those who will do the jobs of a plan."""
         runner = planned.runner
 
-        def work(key: str, report: Callable[[str, str | None], None], stop: Cancelled) -> Delivery:
-            order = Order(
+        def work(key: str, report: Report, stop: Cancelled) -> Delivery:
+            options = RunOptions(
                 stop,
                 report,
                 request.max_wait_s,
                 request.base64_output,
                 request.sync_mode,
                 request.force_rerun,
+                request.cancel_at_service,
+                planned.over_budget if key in planned.perhaps else None,
             )
             with runner.pacer.running(request.max_parallel, stop):
-                return runner.run(planned.unique[key], order)
+                return runner.run(planned.unique[key], options)
 
-        return _Crew(list(planned.unique), request.max_parallel, work, self._clock)
+        return Crew(list(planned.unique), request.max_parallel, work, self._clock)
 
     def collect(
         self,
@@ -276,27 +259,58 @@ class WavespeedClient:
 
         Raises:
             RemoteInputError: Something that is no prediction id.
-            WaveSpeedError, RemoteBatchFailed: As `run`.
+            PaidJobError, RemoteBatchFailed: As `run`.
         """
         ids = list(dict.fromkeys(prediction_ids))
         if not ids or not all(map(is_prediction_id, ids)):
             raise RemoteInputError("Prediction ids are 8 to 128 letters, digits, '-' or '_' each.")
         runner = self._runner()
 
-        def work(name: str, report: Callable[[str, str | None], None], stop: Cancelled) -> Delivery:
-            return runner.collect(name, Order(stop, report, max_wait_s, base64_output=True))
+        def work(name: str, report: Report, stop: Cancelled) -> Delivery:
+            return runner.collect(name, RunOptions(stop, report, max_wait_s))
 
-        crew = _Crew(ids, 4, work, self._clock)
+        crew = Crew(ids, COLLECTED_AT_ONCE, work, self._clock)
         crew.supervise(progress, cancelled)
         if crew.errors:
-            raise _batch_error(crew.errors, len(crew.results))
-        images, metadata = [], []
+            raise batch_error(crew.errors, len(crew.results))
+        batch = Batch(summary=f"{len(prediction_ids)} image(s), 0 new")
         for name in prediction_ids:
-            delivery = crew.results[name]
-            for image in delivery.images:
-                images.append(image)
-                metadata.append(_delivery_facts(delivery, image))
-        return Batch(images, metadata, ids)
+            batch.add(crew.results[name])
+        return replace(batch, prediction_ids=ids)
+
+    def list(self, cancelled: Cancelled = never) -> list[Listed]:
+        """What the account was billed for in the last 7 days, the newest first.
+
+        Raises:
+            RemoteAuthError: There is no key, or it was refused.
+            RemoteUnavailable: The service cannot be asked.
+        """
+        api = self._api(self._find_key())
+        now = self._clock.wall()
+        found = api.predictions([(now - KEPT_S - 86400, now + 86400)], cancelled)
+        found.sort(key=lambda item: item.created_s or 0.0, reverse=True)
+        try:
+            bills = api.bills_usd([item.id for item in found], cancelled) if found else {}
+        except (RemoteCancelled, RemoteAuthError):
+            raise
+        except PaidJobError:
+            bills = {}
+        return [
+            Listed(
+                item.id,
+                api.clean(item.status, 40),
+                api.clean(item.created_at, 40),
+                bills.get(item.id),
+                api.clean(without_query(next(iter(item.outputs), ""))),
+                self.journal.is_known(item.id),
+            )
+            for item in found
+        ]
+
+    def open_jobs(self) -> Sequence[Row]:
+        """What this machine's record says was ordered, and not delivered within the last 7 days."""
+        since = self._clock.wall() - KEPT_S
+        return [row for row in self.journal.open_jobs() if row.submitted_at > since]
 
     def estimate(self, request: Request, cancelled: Cancelled = never) -> Estimate:
         """What a request would cost now; nothing but the price query is sent.
@@ -315,12 +329,12 @@ class WavespeedClient:
             RemoteUnavailable: The service cannot be asked.
         """
         try:
-            api = self._api(self._find_key())
+            key = self._find_key()
         except RemoteAuthError:
-            return Account(False, None, LIST_PRICE_USD, False)
+            return Account(None, LIST_PRICE_USD, quoted=False)
+        api = self._api(key)
         balance_usd = api.balance_usd(cancelled)
-        price_usd, quoted = self._price(api, {}, cancelled)
-        return Account(True, balance_usd, price_usd, quoted)
+        return Account(balance_usd, *self._quote(api, "1024*1024", cancelled))
 
     def _find_key(self) -> ApiKey:
         return self._key or find_key(self.state_dir, self._environ)
@@ -338,12 +352,13 @@ class WavespeedClient:
 
     def _runner(self, private: Sequence[str] = ()) -> Runner:
         key = self._find_key()
+        api = self._api(key, private)
         return Runner(
-            self._api(key, private),
+            api,
             self.journal,
-            self._store,
+            Fetcher(api, self.store, self._clock, self._timing),
             self._pacer or self._shared_pacer(),
-            self.journal.account_tag(key),
+            self.journal.account_tag(key.to_bytes()),
             self._clock,
             self._timing,
         )
@@ -355,9 +370,9 @@ class WavespeedClient:
             try:
                 settings = json.loads((self.state_dir / SETTINGS_FILE).read_text("utf-8"))
                 text = str(settings.get("images_per_min", "")) if isinstance(settings, dict) else ""
-            except (OSError, ValueError):
+            except (OSError, ValueError, RecursionError):
                 text = ""
-        rate = int(text) if text.isascii() and text.isdigit() else IMAGES_PER_MIN
+        rate = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else IMAGES_PER_MIN
         _process_pacer.images_per_min = max(1, rate)
         return _process_pacer
 
@@ -370,33 +385,44 @@ class WavespeedClient:
         seed = self.journal.draw_seed(run) if request.seed == RANDOM_SEED else request.seed
         jobs = plan(request, photos, seed, runner.account)
         unique = {job.key: job for job in jobs}
-        new = [job for job in unique.values() if runner.is_new(job, force=request.force_rerun)]
-        price_usd, quoted = self.journal.price_usd() or LIST_PRICE_USD, False
+        orders = {key: runner.orders(job, force=request.force_rerun) for key, job in unique.items()}
+        new = [key for key, is_new in orders.items() if is_new is not False]
+        perhaps = frozenset(key for key, is_new in orders.items() if is_new is None)
+        price_usd, quoted = LIST_PRICE_USD, False
         if new:
-            price_usd, quoted = self._price(runner.api, {"size": new[0].size}, cancelled)
-        return _Plan(runner, run, jobs, unique, Estimate(len(jobs), len(new), price_usd, quoted))
+            price_usd, quoted = self._price(runner, jobs[0].size, cancelled)
+        estimate = Estimate(len(jobs), len(new), len(perhaps), price_usd, quoted)
+        return _Plan(runner, run, jobs, unique, estimate, perhaps)
 
-    def _price(
-        self, api: Api, inputs: Mapping[str, Any], cancelled: Cancelled
-    ) -> tuple[float, bool]:
-        """The price of one image, quoted within the last day or now, else the list price."""
-        known = self.journal.price_usd()
+    def _price(self, runner: Runner, size: str, cancelled: Cancelled) -> tuple[float, bool]:
+        """The price of one image of a size on this account, quoted within a day or now."""
+        name = f"price {runner.account} {size}"
+        known = self.journal.fact(name, PRICE_KEPT_S)
         if known is not None:
             return known, True
+        price_usd, quoted = self._quote(runner.api, size, cancelled)
+        if quoted:
+            self.journal.note_fact(name, price_usd)
+        return price_usd, quoted
+
+    @staticmethod
+    def _quote(api: Api, size: str, cancelled: Cancelled) -> tuple[float, bool]:
+        """The price of one image of a size as the service quotes it, else the list price."""
         try:
-            price_usd = api.price_usd(inputs, cancelled)
+            return api.price_usd({"size": size}, cancelled), True
         except (RemoteCancelled, RemoteAuthError):
             raise
-        except WaveSpeedError as error:
+        except PaidJobError as error:
             LOGGER.warning("The list price is used, as WaveSpeed quotes none: %s", error)
             return LIST_PRICE_USD, False
-        self.journal.note_price(price_usd)
-        return price_usd, True
 
     def _pending(self, keys: Sequence[str]) -> int:
-        """How many jobs have, or may have, a running prediction."""
-        rows = [self.journal.find(key) for key in keys]
-        states = (*OUTCOME_OPEN, State.ACCEPTED)
+        """How many jobs have, or may have, a prediction that was not fetched."""
+        try:
+            rows = [self.journal.find(key) for key in keys]
+        except JournalError:
+            return 0
+        states = (*OUTCOME_OPEN, State.ACCEPTED, State.COMPLETED)
         return sum(1 for row in rows if row and row.state in states)
 
     def _note_delivered(self, deliveries: Mapping[str, Delivery]) -> None:
@@ -406,168 +432,23 @@ class WavespeedClient:
             except JournalError as error:
                 LOGGER.warning("A delivered WaveSpeed image is not on record: %s", error)
 
-    def _batch(self, jobs: Sequence[Job], crew: _Crew, estimate: Estimate) -> Batch:
-        batch = Batch([], [], [], [str(error) for error in crew.errors.values()])
-        for job in jobs:
-            delivery = crew.results.get(job.key)
-            if delivery is None:
-                continue
-            batch.prediction_ids.append(delivery.prediction_id)
-            for image in delivery.images:
-                facts = _delivery_facts(delivery, image)
-                facts |= {
-                    "seed": job.seed,
-                    "prompt_index": job.prompt_index,
-                    "image_index": job.image_index,
-                    "size_requested": job.size,
-                    "guidance_scale": job.guidance_scale,
-                    "output_format": job.output_format,
-                    "price_usd_quoted": estimate.price_usd,
-                    "journal": self.journal.durable,
-                }
-                facts["warnings"] += job.photo.warnings
-                if image.shape[:2] != (job.height, job.width):
-                    facts["warnings"].append(
-                        f"The image came as {facts['size_actual']} and was resampled."
-                    )
-                    image = resize_image(image, job.width, job.height)
-                batch.images.append(image)
-                batch.metadata.append(facts)
-        return batch
+    def _batch(self, planned: _Plan, crew: Crew[Delivery]) -> Batch:
+        batch = Batch(failures=[str(error) for error in crew.errors.values()])
+        for job in planned.jobs:
+            if job.key in crew.results:
+                batch.add(crew.results[job.key], job)
+        for facts in batch.metadata:
+            facts["price_usd_quoted"] = planned.estimate.price_usd
+        return replace(batch, summary=self._summary(planned, crew, len(batch.images)))
 
-
-class _Crew:
-    """Threads that work on named jobs, and the one that watches them."""
-
-    def __init__(
-        self,
-        names: Sequence[str],
-        at_once: int,
-        work: Callable[[str, Callable[[str, str | None], None], Cancelled], Delivery],
-        clock: Clock,
-    ):
-        self.results: dict[str, Delivery] = {}
-        self.errors: dict[str, RemoteError] = {}
-        self._names = names
-        self._at_once = at_once
-        self._work = work
-        self._clock = clock
-        self._stop = threading.Event()
-        self._is_daemon = threading.current_thread().daemon
-        self._stages: dict[str, tuple[str, str | None]] = {}
-
-    def supervise(self, progress: OnProgress | None, cancelled: Cancelled) -> None:
-        """Return when every job has a result or an error.
-
-        Raises:
-            RemoteCancelled: `cancelled` said so. Threads stop by themselves, the one with a POST
-                on the way after it has noted the prediction.
-        """
-        futures: dict[Future[Delivery], str] = {Future(): name for name in self._names}
-        waiting = deque(futures.items())
+    @staticmethod
+    def _summary(planned: _Plan, crew: Crew[Delivery], images: int) -> str:
+        """What a run did and cost, and what is left."""
+        new = sum(1 for delivery in crew.results.values() if delivery.source == "new")
+        estimate = replace(planned.estimate, images=images, new=new)
+        text = estimate.text.replace("image(s)", "image" if images == 1 else "images")
         try:
-            # No pool: Python's own end waits for a pool's threads before they can know of it.
-            for _ in range(min(self._at_once, len(waiting))):
-                threading.Thread(target=self._work_off, args=[waiting], name="wavespeed").start()
-            started = self._clock.monotonic()
-            while futures:
-                done, _ = wait(futures, timeout=SUPERVISION_S, return_when=FIRST_COMPLETED)
-                for future in done:
-                    self._note(futures.pop(future), future, futures)
-                if cancelled() or self._is_stopped():
-                    raise RemoteCancelled
-                if progress:
-                    progress(self._progress(self._clock.monotonic() - started))
-        finally:
-            self._stop.set()
-
-    def _work_off(self, waiting: deque[tuple[Future[Delivery], str]]) -> None:
-        """Do what is waiting, until nothing is or everything stops."""
-        while not self._is_stopped():
-            try:
-                future, name = waiting.popleft()
-            except IndexError:
-                return
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(self._do(name))
-                except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
-                    future.set_exception(error)
-
-    def _do(self, name: str) -> Delivery:
-        def report(stage: str, prediction_id: str | None) -> None:
-            self._stages[name] = stage, prediction_id
-
-        return self._work(name, report, self._is_stopped)
-
-    def _is_stopped(self) -> bool:
-        """Whether to stop: asked to, or Python ends and takes the watching thread with it."""
-        is_dying = self._is_daemon and not threading.main_thread().is_alive()
-        return is_dying or self._stop.is_set()
-
-    def _note(
-        self, name: str, future: Future[Delivery], waiting: dict[Future[Delivery], str]
-    ) -> None:
-        try:
-            self.results[name] = future.result()
-        except RemoteError as error:
-            self.errors[name] = error
-            if isinstance(error, WaveSpeedError) and error.stops_batch:
-                # The jobs that have not started would fail alike.
-                for other in [other for other in waiting if other.cancel()]:
-                    self.errors[waiting.pop(other)] = error
-
-    def _progress(self, elapsed_s: float) -> Progress:
-        finished = len(self.results) + len(self.errors)
-        done = QUARTERS * finished
-        line = [f"{finished}/{len(self._names)}"]
-        # The threads add stages meanwhile.
-        for name, (stage, prediction_id) in list(self._stages.items()):
-            if name in self.results or name in self.errors:
-                continue
-            done += _STAGES_DONE.get(stage, 0)
-            line[1:] = [stage, f"{elapsed_s:.0f} s"]
-            if prediction_id:
-                line.append(f"id …{prediction_id[-4:]}")
-        return Progress(" · ".join(line), done, QUARTERS * len(self._names))
-
-
-def terminal_progress(progress: Progress) -> None:
-    """Show the progress on one line of the terminal."""
-    end = "\n" if progress.done == progress.total else ""
-    sys.stderr.write(f"\r\033[K{progress.text}{end}")
-    sys.stderr.flush()
-
-
-def _batch_error(errors: Mapping[str, RemoteError], finished: int) -> RemoteError:
-    first = next(iter(errors.values()))
-    if finished == 0 and len({id(error) for error in errors.values()}) == 1:
-        return first
-    return RemoteBatchFailed(list(errors.values()), finished)
-
-
-def _delivery_facts(delivery: Delivery, image: NDArray[np.float32]) -> dict[str, Any]:
-    """The metadata of an image that does not depend on who asked for it."""
-    height, width = image.shape[:2]
-    answer = delivery.facts
-    return {
-        **answer,
-        "prediction_id": delivery.prediction_id,
-        "nsfw": any(answer.get("has_nsfw_contents", ())),
-        "inference_ms": answer.get("timings", {}).get("inference"),
-        "total_ms": math.floor(delivery.total_s * 1000),
-        "url": next(iter(answer.get("outputs", ())), ""),
-        "url_expires": _expiry(answer.get("created_at", "")),
-        "size_actual": f"{width}*{height}",
-        "source": delivery.source,
-        "warnings": list(delivery.warnings),
-    }
-
-
-def _expiry(created_at: str) -> str:
-    """About when the service deletes a prediction, as an ISO time; empty when unknown."""
-    try:
-        created = datetime.fromisoformat(created_at.replace("Z", "+00:00"))
-        return (created.astimezone(timezone.utc) + timedelta(seconds=KEPT_S)).isoformat()
-    except (ValueError, OverflowError):
-        return ""
+            balance_usd = planned.runner.api.balance_usd(patient=False) if new else None
+        except PaidJobError:
+            balance_usd = None
+        return text if balance_usd is None else f"{text}, balance ${balance_usd:.2f}"

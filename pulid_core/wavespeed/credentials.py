@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from requests import PreparedRequest
@@ -19,10 +19,12 @@ LOGGER = logging.getLogger(__name__)
 KEY_VARIABLE = "WAVESPEED_API_KEY"
 KEY_FILE = "api_key"
 
-_MESSAGE_LENGTH = 300
+_LEAST_PRIVATE = 4
 _BEARER = re.compile(r"(?i)bearer\s+\S+")
 _QUERY = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>]*")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+"
+)
 
 
 class ApiKey(AuthBase):
@@ -61,14 +63,6 @@ class ApiKey(AuthBase):
         return text.replace(self._value, "[key]")
 
 
-class NoAuth(AuthBase):
-    """Sends nothing, and keeps ~/.netrc from sending something."""
-
-    def __call__(self, r: PreparedRequest) -> PreparedRequest:
-        """Leave a request as it is."""
-        return r
-
-
 def find_key(folder: Path, environ: Mapping[str, str] = os.environ) -> ApiKey:
     """Look up the key in WAVESPEED_API_KEY, then in the file `api_key` in a folder.
 
@@ -104,9 +98,17 @@ def without_query(url: str) -> str:
     return url.split("?", 1)[0].split("#", 1)[0]
 
 
-def clean_message(text: str) -> str:
-    """A foreign text without control characters, tokens and URL signatures, at most 300 long."""
-    text = _CONTROL.sub(" ", text)
+def clean_message(text: str, length: int = 300) -> str:
+    """A foreign text on one line without control characters, tokens and URL signatures, cut."""
+    text = _CONTROL.sub(" ", text[: 20 * length])
     text = _BEARER.sub("Bearer [hidden]", text)
     text = _QUERY.sub(r"\1", text)
-    return text.strip()[:_MESSAGE_LENGTH]
+    return " ".join(text.split())[:length]
+
+
+def hide_prompts(text: str, prompts: Sequence[str]) -> str:
+    """A foreign text without what the user wrote; words as short as one of a date stay."""
+    for prompt in sorted(prompts, key=len, reverse=True):
+        if len(prompt.strip()) >= _LEAST_PRIVATE:
+            text = re.sub(rf"(?<!\w){re.escape(prompt.strip())}(?!\w)", "[prompt]", text)
+    return text

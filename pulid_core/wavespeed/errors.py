@@ -1,25 +1,22 @@
 """What can go wrong between this machine and WaveSpeedAI.
 
-RemoteError (pulid_core.errors)
-`-- WaveSpeedError            knows the prediction id, if there is one, and whether it was billed
-    |-- RemoteAuthError       no key, a refused key, or a key without permission
-    |-- RemoteCreditError     not enough credit for the job
-    |-- RemoteRejected        the service refused the inputs; nothing was created
-    |   `-- RemoteModelGone   the service no longer knows the model
-    |-- RemoteRateLimited     still 429 after the allowed waits
-    |-- RemoteUnavailable     the service cannot be reached, or answers nothing usable
-    |-- RemoteOutcomeUnknown  the creating POST was sent and its answer was lost
-    |-- RemoteJobFailed       the prediction ended without an image
-    |-- RemoteTimeout         still running after the longest wait
-    |-- RemoteExpired         the prediction is older than seven days, or deleted
-    |-- RemoteDownloadFailed  the image is ready and could not be fetched
-    |-- RemoteImageError      the delivered file is not an image within the limits
-    |-- RemoteBudgetExceeded  the run would cost more than allowed
-    |-- RemoteInputError      an input outside its range, found before anything was sent
-    |-- RemoteCancelled       the caller asked to stop
-    |-- RemoteBatchFailed     some jobs of a batch failed; the others are saved
-    |-- UnsafeAddressError    an address that must not be spoken to
-    `-- JournalError          the record of paid jobs cannot be written
+PaidJobError (pulid_core.paid_jobs.errors)
+|-- RemoteAuthError       no key, a refused key, or a key without permission
+|-- RemoteCreditError     not enough credit for the job
+|-- RemoteRejected        the service refused the inputs; nothing was created
+|   `-- RemoteModelGone   the service no longer knows the model
+|-- RemoteRateLimited     still 429 after the allowed waits
+|-- RemoteUnavailable     the service cannot be reached, or answers nothing usable
+|-- RemoteOutcomeUnknown  the creating POST was sent and its answer was lost
+|-- RemoteJobFailed       the prediction ended without an image
+|-- RemoteTimeout         still running after the longest wait
+|-- RemoteExpired         the service does not have the prediction (any more)
+|-- RemoteDownloadFailed  the image is ready and could not be fetched
+|-- RemoteImageError      the delivered file is not an image within the limits
+|-- RemoteBudgetExceeded  the run would cost more than allowed
+|-- RemoteInputError      an input outside its range, found before anything was sent
+|-- RemoteBatchFailed     some jobs of a batch failed; the others are saved
+|-- RemoteCancelled, UnsafeAddressError, JournalError (pulid_core.paid_jobs.errors)
 """
 
 # ruff: noqa: N818 - the names say what happened
@@ -27,86 +24,42 @@ RemoteError (pulid_core.errors)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
-from typing import ClassVar
 
 from ..errors import RemoteError
+from ..paid_jobs.errors import (
+    Billed,
+    JournalError,
+    PaidJobError,
+    RemoteCancelled,
+    UnsafeAddressError,
+)
+
+__all__ = ["Billed", "JournalError", "PaidJobError", "RemoteCancelled", "UnsafeAddressError"]
 
 MODEL = "wavespeed-ai/flux-pulid"
 
 
-class Billed(str, Enum):
-    """Whether the account was charged, as far as this machine can know."""
-
-    NO = "not billed"
-    YES = "billed"
-    MAYBE = "possibly billed"
-    REFUNDED = "refunded within about 3 hours by WaveSpeed's policy"
-
-
-class WaveSpeedError(RemoteError):
-    """Base of every error of the remote half.
-
-    Attributes:
-        prediction_id: The prediction it is about, or None.
-        billed: Whether that prediction was charged.
-    """
-
-    stops_batch: ClassVar[bool] = False
-    """True when every further job of the same run would fail alike."""
-
-    def __init__(self, text: str, *, prediction_id: str | None = None, billed: Billed = Billed.NO):
-        self.prediction_id = prediction_id
-        self.billed = billed
-        about = f"prediction {prediction_id}, " if prediction_id else ""
-        super().__init__(f"{text} ({about}{billed.value})")
-
-
-class RemoteAuthError(WaveSpeedError):
-    """No key, a refused key (401), or a key that may not do this (403).
-
-    Attributes:
-        status: The HTTP status, or None when no request was made.
-    """
+class RemoteAuthError(PaidJobError):
+    """No key, a refused key (401), or a key that may not do this (403)."""
 
     stops_batch = True
 
-    def __init__(
-        self,
-        text: str,
-        *,
-        status: int | None = None,
-        prediction_id: str | None = None,
-        billed: Billed = Billed.NO,
-    ):
-        self.status = status
-        super().__init__(text, prediction_id=prediction_id, billed=billed)
 
-
-class RemoteCreditError(WaveSpeedError):
+class RemoteCreditError(PaidJobError):
     """The account has not enough credit."""
 
     stops_batch = True
 
-    def __init__(self, *, prediction_id: str | None = None, billed: Billed = Billed.NO):
-        super().__init__(
-            "Not enough WaveSpeed credit for this image. Top up at wavespeed.ai.",
-            prediction_id=prediction_id,
-            billed=billed,
-        )
 
-
-class RemoteRejected(WaveSpeedError):
+class RemoteRejected(PaidJobError):
     """The service refused a request; nothing was created.
 
     Attributes:
         status: HTTP status or the code in the envelope.
-        reason: The service's own words, cleaned.
     """
 
-    def __init__(self, status: int, text: str, reason: str = ""):
+    def __init__(self, status: int, text: str):
         self.status = status
-        self.reason = reason
         super().__init__(text)
 
 
@@ -119,7 +72,7 @@ class RemoteModelGone(RemoteRejected):
         super().__init__(status, f"WaveSpeed does not know {MODEL} any more; update this pack.")
 
 
-class RemoteRateLimited(WaveSpeedError):
+class RemoteRateLimited(PaidJobError):
     """Every allowed attempt was answered with 429."""
 
     def __init__(self) -> None:
@@ -128,39 +81,33 @@ class RemoteRateLimited(WaveSpeedError):
         )
 
 
-class RemoteUnavailable(WaveSpeedError):
-    """The service could not be reached, or gave no usable answer.
+class RemoteUnavailable(PaidJobError):
+    """The service could not be reached, or gave no usable answer."""
 
-    Attributes:
-        cause: What happened, in a few words.
-    """
-
-    def __init__(
-        self,
-        cause: str,
-        text: str,
-        *,
-        prediction_id: str | None = None,
-        billed: Billed = Billed.NO,
-    ):
-        self.cause = cause
+    def __init__(self, cause: str, prediction_id: str | None = None):
+        if prediction_id:
+            text = (
+                f"WaveSpeed gives no usable answer about the prediction: {cause}. Run again to "
+                "collect it; if it stays so, force_rerun pays for a new one."
+            )
+        else:
+            text = f"Cannot reach WaveSpeed: {cause}. Nothing was ordered; try again later."
+        billed = Billed.YES if prediction_id else Billed.NO
         super().__init__(text, prediction_id=prediction_id, billed=billed)
 
 
-class RemoteOutcomeUnknown(WaveSpeedError):
+class RemoteOutcomeUnknown(PaidJobError):
     """The creating POST was sent and no answer says what became of it.
 
     Attributes:
-        cause: What happened to the answer, in a few words.
         candidates: Predictions that may be the lost one.
     """
 
     def __init__(self, cause: str, candidates: Sequence[str] = ()):
-        self.cause = cause
         self.candidates = tuple(candidates)
         found = (
-            f"Several predictions could be it: {', '.join(candidates)}. Put the right one into "
-            "prediction_id, or set force_rerun to pay for a new one."
+            f"Several predictions could be it: {', '.join(candidates)}. Look at them, free of charge, "
+            "by their ids in prediction_id; or set force_rerun to pay for a new one."
             if candidates
             else "Run again: it is looked for first; see wavespeed.ai/predictions."
         )
@@ -171,82 +118,74 @@ class RemoteOutcomeUnknown(WaveSpeedError):
         )
 
 
-class RemoteJobFailed(WaveSpeedError):
+class RemoteJobFailed(PaidJobError):
     """The prediction ended without an image.
 
     Attributes:
-        task_id: The prediction.
-        reason: The service's own words, cleaned.
         code: The service's task code, or None.
         status: The final state.
     """
 
     def __init__(
         self,
-        task_id: str,
-        reason: str,
-        *,
         text: str,
+        prediction_id: str,
+        *,
+        status: str,
         code: int | None = None,
-        status: str = "failed",
         billed: Billed = Billed.REFUNDED,
+        bill: str = "",
     ):
-        self.task_id = task_id
-        self.reason = reason
         self.code = code
         self.status = status
-        super().__init__(text, prediction_id=task_id, billed=billed)
+        super().__init__(text, prediction_id=prediction_id, billed=billed, bill=bill)
 
 
-class RemoteTimeout(WaveSpeedError):
-    """The prediction is still running after the longest wait.
+class RemoteTimeout(PaidJobError):
+    """The prediction is still running after the longest wait."""
 
-    Attributes:
-        task_id: The prediction.
-        waited_s: Seconds since it was accepted.
-    """
-
-    def __init__(self, task_id: str, state: str, waited_s: float):
-        self.task_id = task_id
-        self.waited_s = waited_s
+    def __init__(self, prediction_id: str, state: str, waited_s: float):
         super().__init__(
             f"Still {state} after {waited_s:.0f} s. Not cancelled. Run again (or put the id into "
             "prediction_id) to collect it.",
-            prediction_id=task_id,
-            billed=Billed.YES,
-        )
-
-
-class RemoteExpired(WaveSpeedError):
-    """The service no longer has the prediction."""
-
-    def __init__(self, prediction_id: str):
-        super().__init__(
-            f"Prediction {prediction_id} is older than 7 days or deleted. "
-            "Running again generates a new image.",
             prediction_id=prediction_id,
             billed=Billed.YES,
         )
 
 
-class RemoteDownloadFailed(WaveSpeedError):
-    """The image exists at the service and could not be fetched.
+class RemoteExpired(PaidJobError):
+    """The service does not have the prediction: after its 7 days, or before.
 
     Attributes:
-        cause: What happened, in a few words.
+        is_over: Whether its 7 days are over, by this machine's clock and by the service's.
     """
 
+    def __init__(self, prediction_id: str, *, is_over: bool):
+        self.is_over = is_over
+        text = (
+            f"Prediction {prediction_id} is older than 7 days, and WaveSpeed deleted it. Running again "
+            "generates a new image."
+            if is_over
+            else f"WaveSpeed says that it has no prediction {prediction_id}, which it keeps for 7 days. "
+            "Run again later to collect it, look for it at wavespeed.ai/predictions, or set force_rerun "
+            "to pay for a new one."
+        )
+        super().__init__(text, prediction_id=prediction_id, billed=Billed.YES)
+
+
+class RemoteDownloadFailed(PaidJobError):
+    """The image exists at the service and could not be fetched."""
+
     def __init__(self, prediction_id: str, cause: str):
-        self.cause = cause
         super().__init__(
             f"The image is ready but could not be downloaded: {cause}. Run again, free of charge, "
-            "within 7 days.",
+            "within 7 days; if it stays so, force_rerun pays for a new one.",
             prediction_id=prediction_id,
             billed=Billed.YES,
         )
 
 
-class RemoteImageError(WaveSpeedError):
+class RemoteImageError(PaidJobError):
     """The delivered file is not a PNG, JPEG or WebP within the limits.
 
     Attributes:
@@ -258,52 +197,35 @@ class RemoteImageError(WaveSpeedError):
         self.reason = reason
         self.damaged = damaged
         super().__init__(
-            f"WaveSpeed delivered a file that is not a PNG, JPEG or WebP within limits ({reason}).",
+            f"WaveSpeed delivered a file that is not a PNG, JPEG or WebP within limits ({reason}). Run "
+            "again: it is downloaded anew, free of charge; if it stays so, force_rerun pays for a new "
+            "one.",
             prediction_id=prediction_id,
             billed=Billed.YES,
         )
 
 
-class RemoteBudgetExceeded(WaveSpeedError):
+class RemoteBudgetExceeded(PaidJobError):
     """The run would cost more than the caller allows.
 
     Attributes:
         cost_usd: What the run would cost.
-        limit_usd: What the caller allows.
     """
 
-    def __init__(self, count: int, cost_usd: float, limit_usd: float):
+    def __init__(self, count: int, cost_usd: float, limit_usd: float, *, found_none: bool = False):
         self.cost_usd = cost_usd
-        self.limit_usd = limit_usd
+        lead = "The lost image was looked for and not found. " if found_none else ""
         super().__init__(
-            f"This run would cost about ${cost_usd:.2f} for {count} image(s), above "
+            f"{lead}This run would cost about ${cost_usd:.2f} for {count} image(s), above "
             f"max_cost_usd=${limit_usd:.2f}. Nothing was sent."
         )
 
 
-class RemoteInputError(WaveSpeedError):
+class RemoteInputError(PaidJobError):
     """An input outside its range; found on this machine, before anything was sent."""
 
 
-class RemoteCancelled(WaveSpeedError):
-    """The caller asked to stop.
-
-    Attributes:
-        pending: Predictions that are being generated and will be billed.
-    """
-
-    def __init__(self, pending: int = 0):
-        self.pending = pending
-        text = (
-            f"Stopped waiting. {pending} image(s) are already being generated and will be billed; "
-            "run again with the same inputs to collect them free of charge."
-            if pending
-            else "Stopped. Nothing is being generated."
-        )
-        super().__init__(text, billed=Billed.YES if pending else Billed.NO)
-
-
-class RemoteBatchFailed(WaveSpeedError):
+class RemoteBatchFailed(PaidJobError):
     """Some jobs of a batch failed; the others are saved on this machine.
 
     Attributes:
@@ -320,11 +242,3 @@ class RemoteBatchFailed(WaveSpeedError):
             f"only the missing {len(errors)} are looked for, or billed. First error: {errors[0]}",
             billed=billed.pop() if len(billed) == 1 else Billed.MAYBE,
         )
-
-
-class UnsafeAddressError(WaveSpeedError):
-    """An address that must not be spoken to: not https, not public, or malformed."""
-
-
-class JournalError(WaveSpeedError):
-    """The record of paid jobs cannot be read or written."""

@@ -1,7 +1,4 @@
-"""Arrays to upload bytes, and delivered bytes to arrays, within limits.
-
-Arrays are float or uint8, (height, width, channels), RGB order; floats are in [0, 1].
-"""
+"""Photos to upload bytes, and delivered bytes to pictures, within limits."""
 
 from __future__ import annotations
 
@@ -9,41 +6,31 @@ import base64
 import binascii
 import hashlib
 import io
-import logging
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageOps
 
 from ..errors import ReferenceImageError
+from ..paid_jobs.exchange import MIB
+from ..pixels import UNREADABLE, Photo, picture_pixels, rgb_pixels
 from .errors import RemoteImageError
-from .transport import MIB
-
-LOGGER = logging.getLogger(__name__)
 
 FORMATS = ("PNG", "JPEG", "WEBP")
+EXTENSIONS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 
 UPLOAD_MAX_SIDE = 2048
 UPLOAD_MIN_SIDE = 64
-UPLOAD_PNG_BYTES = 15 * MIB
-UPLOAD_MAX_BYTES = 20 * MIB  # the smallest limit that any of the service's pages names
+UPLOAD_PNG_PIXELS = 600_000
+"""Larger photos go up as JPEG of high quality, at a third of the bytes."""
 DELIVERY_MAX_BYTES = 32 * MIB
 DELIVERY_MAX_SIDE = 4096
 DELIVERY_MAX_PIXELS = 16_000_000
-
-_UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    struct.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
-"""What Pillow raises for files that are not what they seem."""
+DELIVERY_MAX_FILES = 8
 
 
 @dataclass(frozen=True)
@@ -51,16 +38,28 @@ class EncodedPhoto:
     """A reference photo as it is uploaded.
 
     Attributes:
-        digest: sha256 of size and pixels: the same for the same picture under every encoder.
-        warnings: What was changed on the way, in sentences.
+        picture: At most 2048 pixels on a side.
+        digest: sha256 of size and pixels: the same for the same picture under every encoding.
     """
 
-    data: bytes = field(repr=False)
+    picture: Image.Image = field(repr=False)
     digest: str
-    extension: str
-    width: int
-    height: int
-    warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def data(self) -> bytes:
+        """The file, encoded when it is asked for: a photo that is known there needs none."""
+        buffer = io.BytesIO()
+        if self.extension == "png":
+            self.picture.save(buffer, "PNG", compress_level=1)
+        else:
+            self.picture.save(buffer, "JPEG", quality=95, subsampling=0)
+        return buffer.getvalue()
+
+    @property
+    def extension(self) -> str:
+        """What the file is, as its name ends."""
+        width, height = self.picture.size
+        return "png" if width * height <= UPLOAD_PNG_PIXELS else "jpg"
 
     @property
     def filename(self) -> str:
@@ -74,16 +73,15 @@ class EncodedPhoto:
 
 
 def encode_photo(photo: NDArray[np.generic]) -> EncodedPhoto:
-    """Turn one picture into the bytes to upload.
+    """Turn one picture into what is uploaded.
 
     Args:
-        photo: (H, W) or (H, W, C), C in 1 to 4; a fourth channel is opacity, put on white.
+        photo: As `rgb_pixels` takes it.
 
     Raises:
-        ReferenceImageError: Another shape, or a side shorter than 64 pixels.
+        ReferenceImageError: As `rgb_pixels`, or a side shorter than 64 pixels.
     """
-    warnings: list[str] = []
-    picture = Image.fromarray(_rgb_bytes(np.asarray(photo), warnings), "RGB")
+    picture = Image.fromarray(rgb_pixels(np.asarray(photo)))
     if min(picture.size) < UPLOAD_MIN_SIDE:
         raise ReferenceImageError(
             f"The reference image is {picture.width} x {picture.height} pixels; both sides must "
@@ -94,94 +92,60 @@ def encode_photo(photo: NDArray[np.generic]) -> EncodedPhoto:
             picture, (UPLOAD_MAX_SIDE, UPLOAD_MAX_SIDE), Image.Resampling.LANCZOS
         )
     size = struct.pack("<II", *picture.size)
-    digest = hashlib.sha256(size + picture.tobytes()).hexdigest()
-    data, extension = _saved(picture, "PNG"), "png"
-    if len(data) > UPLOAD_PNG_BYTES:
-        data, extension = _saved(picture, "JPEG", quality=95, subsampling=0), "jpg"
-    if len(data) > UPLOAD_MAX_BYTES:
-        raise ReferenceImageError(
-            f"The reference image is too large after encoding ({len(data) / MIB:.1f} MiB, allowed "
-            f"{UPLOAD_MAX_BYTES // MIB}). Use a smaller photo."
-        )
-    return EncodedPhoto(data, digest, extension, *picture.size, tuple(warnings))
+    return EncodedPhoto(picture, hashlib.sha256(size + picture.tobytes()).hexdigest())
 
 
-def _rgb_bytes(photo: NDArray[np.generic], warnings: list[str]) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 from every layout a photo comes in."""
-    if photo.ndim == 2:
-        photo = photo[..., None]
-    if photo.ndim != 3 or not 1 <= photo.shape[2] <= 4 or 0 in photo.shape:
-        raise ReferenceImageError(
-            f"A reference image has the shape (height, width, 1 to 4 channels), not {photo.shape}."
-        )
-    pixels = photo.astype(np.float32) / (255 if photo.dtype == np.uint8 else 1)
-    if not np.isfinite(pixels).all():
-        pixels = np.nan_to_num(pixels, nan=0, posinf=0, neginf=0)
-        warnings.append("The reference image held NaN or infinite values; they became black.")
-    pixels = pixels.clip(0, 1)
-    channels = pixels.shape[2]
-    if channels == 4:
-        pixels = pixels[..., :3] * pixels[..., 3:] + (1 - pixels[..., 3:])
-    elif channels < 3:
-        pixels = pixels[..., :1].repeat(3, axis=2)
-    return np.ascontiguousarray((pixels * 255).round().astype(np.uint8))
+def check_files(files: Sequence[bytes]) -> None:
+    """Refuse delivered files that are more, or larger, than this machine should hold.
+
+    The sizes are read from the headers, before any pixel is decoded.
+
+    Raises:
+        RemoteImageError: Which limit, or not a PNG, JPEG or WebP.
+    """
+    pixels = 0
+    for data in files:
+        try:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+                width, height = picture.size
+        except UNREADABLE:
+            raise _undecodable(data) from None
+        pixels += width * height
+        if max(width, height) > DELIVERY_MAX_SIDE or pixels > DELIVERY_MAX_PIXELS:
+            raise RemoteImageError(
+                f"{width} x {height} pixels, allowed {DELIVERY_MAX_SIDE} per side and "
+                f"{DELIVERY_MAX_PIXELS} in all"
+            )
+    if sum(map(len, files)) > DELIVERY_MAX_BYTES:
+        raise RemoteImageError(f"more than {DELIVERY_MAX_BYTES // MIB} MiB in all")
 
 
-def _saved(picture: Image.Image, kind: str, **options: int) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def decode_image(data: bytes) -> NDArray[np.float32]:
+def decode_image(data: bytes) -> Photo:
     """Turn a delivered file into a picture.
 
-    The size is read from the header and checked before any pixel is decoded.
-
     Returns:
-        (H, W, 3), float32 in [0, 1], sRGB, upright; transparency is put on white.
+        (H, W, 3), uint8, sRGB, upright; transparency is put on white.
 
     Raises:
         RemoteImageError: Not a PNG, JPEG or WebP, damaged, or larger than the limits.
     """
+    check_files([data])
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            width, height = picture.size
-            over_limit = _over_limit(width, height)
-            if not over_limit:
-                picture.load()
-                return np.asarray(_srgb(picture), dtype=np.float32) / np.float32(255)
-    except _UNREADABLE:
-        reason = f"{len(data)} bytes that cannot be decoded"
-        raise RemoteImageError(reason, damaged=True) from None
-    raise RemoteImageError(over_limit)
+            picture.load()
+            return picture_pixels(picture)
+    except Exception:  # noqa: BLE001 - whatever a file makes of its decoder
+        raise _undecodable(data) from None
 
 
-def _over_limit(width: int, height: int) -> str:
-    if max(width, height) > DELIVERY_MAX_SIDE or width * height > DELIVERY_MAX_PIXELS:
-        return (
-            f"{width} x {height} pixels, allowed {DELIVERY_MAX_SIDE} per side and "
-            f"{DELIVERY_MAX_PIXELS} in all"
-        )
-    return ""
+def _undecodable(data: bytes) -> RemoteImageError:
+    return RemoteImageError(f"{len(data)} bytes that cannot be decoded", damaged=True)
 
 
-def _srgb(picture: Image.Image) -> Image.Image:
-    """Upright, on white, in sRGB where a profile says how to get there."""
-    profile = picture.info.get("icc_profile")
-    picture = ImageOps.exif_transpose(picture)
-    if profile and picture.mode == "RGB":
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"))
-            picture = converted or picture
-        except (ImageCms.PyCMSError, OSError):
-            LOGGER.warning("The colour profile of a delivered image is damaged; it was ignored.")
-    if "A" in picture.mode or "transparency" in picture.info:
-        layer = picture.convert("RGBA")
-        picture = Image.new("RGBA", layer.size, "white")
-        picture.alpha_composite(layer)
-    return picture.convert("RGB")
+def extension_of(data: bytes) -> str:
+    """How the name of a delivered file should end."""
+    with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        return EXTENSIONS[picture.format or "PNG"]
 
 
 def resize_image(image: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Literal
 
 import numpy as np
@@ -73,7 +74,9 @@ class Request:
         max_wait_s: Longest wait for one image, from its acceptance; 30 to 3600.
         max_parallel: Jobs at once, 1 to 16.
         on_partial_failure: "raise", or "keep_successful" to return what there is.
-        force_rerun: Pay again for images that were delivered already.
+        force_rerun: Pay again for images that were delivered already, or cannot be collected.
+        cancel_at_service: On a stop, also ask the service to cancel what it is generating. Its pages
+            document that; it was not tried with a live key.
     """
 
     photos: Sequence[NDArray[np.generic]] = field(repr=False)
@@ -91,6 +94,7 @@ class Request:
     max_parallel: int = 2
     on_partial_failure: Literal["raise", "keep_successful"] = "raise"
     force_rerun: bool = False
+    cancel_at_service: bool = False
 
     def check(self) -> None:
         """Refuse inputs outside their ranges.
@@ -114,6 +118,14 @@ class Request:
         broken = [text for holds, text in rules if not holds]
         if broken:
             raise RemoteInputError(f"Nothing was sent: {'; '.join(broken)}.")
+
+
+class Match(Enum):
+    """How the inputs that a prediction was asked for compare with a job's."""
+
+    SAME = "the job's"
+    UNTOLD = "not told, or not enough to say"
+    OTHER = "another job's"
 
 
 @dataclass(frozen=True)
@@ -153,11 +165,43 @@ class Job:
             "output_format": self.output_format,
         }
 
-    def matches(self, inputs: Mapping[str, Any]) -> bool:
-        """Whether a prediction that was asked for with these inputs is this job."""
-        own = self.inputs()
-        shared = own.keys() & inputs.keys()
-        return "prompt" in shared and all(own[name] == inputs[name] for name in shared)
+    def compare(self, inputs: Mapping[str, Any] | None) -> Match:
+        """Compare with the inputs of a listed prediction, however the service writes them."""
+        told = {name: inputs[name] for name in self.inputs() if inputs and name in inputs}
+        if not all(_is_same(name, own, told.get(name, own)) for name, own in self.inputs().items()):
+            return Match.OTHER
+        return Match.SAME if "prompt" in told else Match.UNTOLD
+
+    def facts(self) -> dict[str, Any]:
+        """What the metadata of its images says about it."""
+        return {
+            "seed": self.seed,
+            "prompt_index": self.prompt_index,
+            "image_index": self.image_index,
+            "size_requested": self.size,
+            "guidance_scale": self.guidance_scale,
+            "output_format": self.output_format,
+        }
+
+
+def _is_same(name: str, own: Any, told: Any) -> bool:
+    """Whether a value may be ours, written another way: 256x320, "7", 3.50001, a cut prompt.
+
+    Only a value that is written as such a value is another one.
+    """
+    ours, theirs = (" ".join(str(value).split()) for value in (own, told))
+    if name == "prompt":
+        start = re.sub(r"(\.\.\.|…)$", "", theirs)
+        return theirs == ours or (len(start) >= 8 and ours.startswith(start))
+    if name == "size":
+        match = _SIZE.fullmatch(theirs)
+        return not match or f"{int(match[1])}*{int(match[2])}" == ours
+    if name == "output_format":
+        return theirs.lower().replace("jpg", "jpeg") == ours or theirs.lower() not in OUTPUT_FORMATS
+    try:
+        return abs(float(theirs) - float(ours)) < 0.001
+    except (ValueError, OverflowError):
+        return True
 
 
 def encode_photos(request: Request) -> list[EncodedPhoto]:
@@ -186,35 +230,31 @@ def run_key(request: Request, photos: Sequence[EncodedPhoto], account: str) -> s
 
 def plan(request: Request, photos: Sequence[EncodedPhoto], seed: int, account: str) -> list[Job]:
     """The jobs of a request, in the order of its images; twins share their key."""
-    jobs: list[Job] = []
-    for image_index, photo in enumerate(photos):
-        for prompt_index, prompt in enumerate(request.prompts):
-            for step in range(request.num_images):
-                job_seed = (seed + step) % (SEED_MAX + 1)
-                facts = {
-                    "model": MODEL,
-                    "photo": photo.digest,
-                    "prompt": prompt,
-                    "size": [request.width, request.height],
-                    "guidance_scale": round(request.guidance_scale, 4),
-                    "seed": job_seed,
-                    "output_format": request.output_format,
-                    "account": account,
-                }
-                jobs.append(
-                    Job(
-                        key=_digest(facts),
-                        photo=photo,
-                        prompt=prompt,
-                        image_index=image_index,
-                        prompt_index=prompt_index,
-                        seed=job_seed,
-                        width=request.width,
-                        height=request.height,
-                        guidance_scale=round(request.guidance_scale, 4),
-                        output_format=request.output_format,
-                    )
-                )
+    places = [
+        (image_index, photo, prompt_index, prompt, (seed + step) % (SEED_MAX + 1))
+        for image_index, photo in enumerate(photos)
+        for prompt_index, prompt in enumerate(request.prompts)
+        for step in range(request.num_images)
+    ]
+    same = {
+        "guidance_scale": round(request.guidance_scale, 4),
+        "output_format": request.output_format,
+    }
+    jobs = []
+    for image_index, photo, prompt_index, prompt, job_seed in places:
+        facts = {
+            "model": MODEL,
+            "photo": photo.digest,
+            "prompt": prompt,
+            "size": [request.width, request.height],
+            "seed": job_seed,
+            "account": account,
+            **same,
+        }
+        sides = {"width": request.width, "height": request.height}
+        jobs.append(
+            Job(_digest(facts), photo, prompt, image_index, prompt_index, job_seed, **sides, **same)
+        )
     return jobs
 
 

@@ -1,4 +1,4 @@
-"""Fixtures: the stand-in, and a client that trusts it."""
+"""Fixtures: the stand-in, and a client that trusts it. Nothing here, and no test, needs torch."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import registration
 from pulid_pack.pulid_core.wavespeed import WavespeedClient
 from wavespeed_standin import Standin
 from wavespeed_testing import KEY, client_for
+
+assert registration.pack  # these tests also run alone, under every Python
 
 
 @pytest.fixture

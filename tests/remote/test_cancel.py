@@ -9,7 +9,7 @@ import pytest
 from pulid_pack.pulid_core.wavespeed import Clock, Pacer, WavespeedClient
 from pulid_pack.pulid_core.wavespeed.errors import RemoteCancelled
 from wavespeed_standin import Standin
-from wavespeed_testing import KEY, Stopwatch, client_for, request
+from wavespeed_testing import Stopwatch, client_for, request
 
 REAL = Clock()
 
@@ -97,8 +97,3 @@ def test_queued_jobs_are_not_started(service: Standin, tmp_path: Path):
         )
     time.sleep(0.5)
     assert service.paid == 2
-
-
-def test_key_is_the_fixture(service: Standin):
-    """The stand-in of these tests takes one key only."""
-    assert service.key == KEY

@@ -49,7 +49,8 @@ def test_example(name: str, tmp_path: Path):
             timeout=60,
         )
         assert ended.returncode == 0, ended.stderr
-        with Image.open(tmp_path / "portrait.png") as picture:
+        (path,) = [*tmp_path.glob("portraits/*.png"), *tmp_path.glob("portrait.png")]
+        with Image.open(path) as picture:
             assert picture.size == (1024, 1024)
         assert "1/1" in ended.stderr
         assert KEY not in ended.stderr

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from pulid_pack.pulid_core.paid_jobs.pacing import HALVED_S, WINDOW_S
 from pulid_pack.pulid_core.wavespeed import Clock, Pacer, WavespeedClient
 from pulid_pack.pulid_core.wavespeed.errors import RemoteBatchFailed
-from pulid_pack.pulid_core.wavespeed.pacing import HALVED_S, WINDOW_S
 from wavespeed_standin import Standin
 from wavespeed_testing import KEY, client_for, fast_clock, request
 

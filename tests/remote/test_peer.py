@@ -74,6 +74,7 @@ def test_failures_look_the_same(service: Standin):
 
 def test_lost_answer_the_peer_loses_what_we_find(service: Standin, tmp_path: Path):
     """With one lost answer both pay once; only ours delivers."""
+    service.list_inputs = True  # or the other one could be ours
     client = peer(service)
     address = client.upload(some_file())
     service.fail("submit", "500_after")

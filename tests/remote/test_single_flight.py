@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from pulid_pack.pulid_core.paid_jobs.locks import Locks
 from pulid_pack.pulid_core.wavespeed import Clock, WavespeedClient
 from pulid_pack.pulid_core.wavespeed.errors import RemoteCancelled
-from pulid_pack.pulid_core.wavespeed.locks import FileLocks, ThreadLocks
 from wavespeed_standin import Standin
 from wavespeed_testing import client_for, request
 
@@ -40,10 +40,9 @@ def test_twins_in_a_batch(client: WavespeedClient, service: Standin):
     assert service.paid == 2
 
 
-@pytest.mark.parametrize("kind", ["file", "thread"])
-def test_lock_is_exclusive_and_cancellable(kind: str, tmp_path: Path):
+def test_lock_is_exclusive_and_cancellable(tmp_path: Path):
     """A held lock is waited for, in a way that can be stopped."""
-    locks = FileLocks(tmp_path) if kind == "file" else ThreadLocks()
+    locks = Locks(tmp_path)
     stop = threading.Event()
     with locks.hold("job:a", Clock(), stop.is_set):
         threading.Timer(0.1, stop.set).start()

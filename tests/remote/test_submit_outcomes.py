@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pulid_pack.pulid_core.paid_jobs.transport import Reply, Sent, TransportError
 from pulid_pack.pulid_core.wavespeed import AddressPolicy, Transport, WavespeedClient
-from pulid_pack.pulid_core.wavespeed.credentials import ApiKey
 from pulid_pack.pulid_core.wavespeed.errors import (
     Billed,
+    PaidJobError,
     RemoteAuthError,
     RemoteCreditError,
     RemoteModelGone,
@@ -19,11 +20,9 @@ from pulid_pack.pulid_core.wavespeed.errors import (
     RemoteRejected,
     RemoteUnavailable,
     UnsafeAddressError,
-    WaveSpeedError,
 )
 from pulid_pack.pulid_core.wavespeed.images import encode_photo
-from pulid_pack.pulid_core.wavespeed.transport import Reply, Sent, TransportError
-from wavespeed_standin import FAULTS, Fault, Standin, envelope, patch, status
+from wavespeed_standin import Fault, Standin, envelope, patch, status
 from wavespeed_testing import KEY, client_for, photo, request
 
 SENT_AND_PROCESSED = [
@@ -37,7 +36,7 @@ SENT_AND_PROCESSED = [
     "502_after",
     "504_after",
 ]
-SENT_AND_LOST = ["reset_before", "hang_before", "500", "503", "408"]
+SENT_AND_LOST = ["reset_before", "hang_before", "500", "503", "408", "redirect_307"]
 REFUSED = [
     (status(400, "bad size"), RemoteRejected),
     ("unauthorized", RemoteAuthError),
@@ -48,8 +47,6 @@ REFUSED = [
     (status(413), RemoteRejected),
     (status(415), RemoteRejected),
     (status(422), RemoteRejected),
-    ("redirect_307", RemoteRejected),
-    (status(303, Location="/api/v3/elsewhere"), RemoteRejected),
     (envelope(1200, "moderation"), RemoteRejected),
     (envelope(1400, "missing"), RemoteRejected),
     (envelope(1401, "invalid"), RemoteRejected),
@@ -139,7 +136,7 @@ def test_strangers_in_the_list_are_not_taken(tmp_path: Path):
 @pytest.mark.parametrize(("fault", "error"), REFUSED)
 def test_refused(
     fault: str | Fault,
-    error: type[WaveSpeedError],
+    error: type[PaidJobError],
     client: WavespeedClient,
     service: Standin,
 ):
@@ -174,7 +171,7 @@ def test_rate_limit_ends(client: WavespeedClient, service: Standin):
 def test_not_sent(address: str, tmp_path: Path):
     """A name that does not resolve and a refused connection are told apart from a lost answer."""
     client = client_for(address, tmp_path)
-    tag = client.journal.account_tag(ApiKey(KEY))
+    tag = client.journal.account_tag(KEY.encode())
     client.journal.note_upload(encode_photo(photo()).digest, tag, f"{address}/x.png")
     with pytest.raises(RemoteUnavailable) as caught:
         client.run(request())
@@ -256,11 +253,6 @@ def test_wrong_model_is_a_warning(client: WavespeedClient, service: Standin):
     batch = client.run(request())
     assert any("another model" in warning for warning in batch.metadata[0]["warnings"])
     assert books(service) == (1, 1, 1)
-
-
-def test_every_fault_has_a_name():
-    """The faults that the tests name exist."""
-    assert set(SENT_AND_PROCESSED + SENT_AND_LOST) <= FAULTS.keys()
 
 
 def test_429_with_an_id_is_accepted(client: WavespeedClient, service: Standin):

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from pulid_pack.pulid_core.wavespeed.transport import Limits, Sent, TransportError
+from pulid_pack.pulid_core.paid_jobs.transport import Limits, Sent, TransportError
 from wavespeed_testing import trusting
 
 QUICK = Limits(connect_s=2, read_s=2, total_s=2)
@@ -60,7 +60,6 @@ def test_valid_certificate(url: str, certificate: Path, monkeypatch):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.parent / "certificate.pem"))
     transport = trusting(url)
     assert transport.send("GET", f"{url}/x", limits=QUICK).json() == {}
-    transport.close()
 
 
 def test_invalid_certificate(url: str):

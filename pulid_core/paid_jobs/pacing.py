@@ -8,8 +8,7 @@ from collections.abc import Iterator
 
 from .clock import SLICE_S, Cancelled, Clock
 
-IMAGES_PER_MIN = 2  # the lowest account level; RATE_VARIABLE lifts it
-RATE_VARIABLE = "WAVESPEED_IMAGES_PER_MIN"
+IMAGES_PER_MIN = 2  # what the lowest account level allows
 
 WINDOW_S = 60.0
 HALVED_S = 300.0

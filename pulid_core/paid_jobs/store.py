@@ -23,14 +23,14 @@ class ResultStore:
     """Files named by prediction id and position, in one folder."""
 
     def __init__(self, folder: Path, clock: Clock | None = None, capacity: int = CAPACITY_BYTES):
-        self._folder = folder
+        self.folder = folder
         self._clock = clock or Clock()
         self._capacity = capacity
 
     def save(self, prediction_id: str, files: Sequence[bytes], facts: dict[str, Any]) -> bool:
         """Keep the files of a prediction and its facts; False when the disk does not take them."""
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for index, data in enumerate(files):
                 self._write(self._path(prediction_id, index), data)
             # Written last: where it is, the others are.
@@ -52,18 +52,25 @@ class ResultStore:
             files = [path.read_bytes() for path in paths]
             for path in (facts_path, *paths):
                 os.utime(path, (self._clock.wall(), path.stat().st_mtime))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
             return [], {}
         return files, facts
 
+    def clear(self) -> int:
+        """Delete every kept file; returns how many there were."""
+        paths = list(self.folder.iterdir()) if self.folder.is_dir() else []
+        for path in paths:
+            path.unlink(missing_ok=True)
+        return len(paths)
+
     def _path(self, prediction_id: str, part: int | str) -> Path:
-        return self._folder / f"{prediction_id}.{part}"
+        return self.folder / f"{prediction_id}.{part}"
 
     def _age_s(self, path: Path) -> float:
         return self._clock.wall() - path.stat().st_mtime
 
     def _write(self, path: Path, data: bytes) -> None:
-        handle, name = tempfile.mkstemp(dir=self._folder, suffix=".part")
+        handle, name = tempfile.mkstemp(dir=self.folder, suffix=".part")
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
@@ -81,7 +88,7 @@ class ResultStore:
         left = self._capacity
         # Another process may prune at the same time: a file that is gone is what was wanted.
         with contextlib.suppress(FileNotFoundError):
-            for path in sorted(self._folder.iterdir(), key=lambda path: -path.stat().st_atime):
+            for path in sorted(self.folder.iterdir(), key=lambda path: -path.stat().st_atime):
                 left -= path.stat().st_size
                 if path.stem != keep and (left < 0 or self._age_s(path) > KEPT_S):
                     path.unlink()

@@ -1,0 +1,383 @@
+"""The record of every paid job, kept so that no crash makes anybody pay twice.
+
+    reserved -> submitting -> accepted -> completed -> downloaded -> delivered
+                    |-> rejected    refused, nothing was created
+                    |-> unknown     sent, and no answer said what became of it
+                    `-> (accepted) -> failed
+
+`submitting` is on disk, and was read back, before the POST leaves; the prediction id before
+anything else happens after the answer. A row found in `submitting` by whoever holds the account's
+lock for submissions is therefore a crash between the two, and counts as `unknown`.
+
+Rows hold hashes, ids and dates; no key, prompt or image. The address of an uploaded photo is kept
+for the day in which it is used again, and then its hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+import threading
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from .clock import Clock
+from .database import Database
+from .errors import JournalError
+from .locks import Locks
+
+KEPT_S = 7 * 24 * 3600
+"""How long the service keeps predictions, and this machine their images."""
+UPLOAD_KEPT_S = 24 * 3600
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    key TEXT PRIMARY KEY,
+    account TEXT NOT NULL,
+    state TEXT NOT NULL,
+    prediction_id TEXT,
+    submitted_at REAL NOT NULL DEFAULT 0,
+    adopted INTEGER NOT NULL DEFAULT 0,
+    code INTEGER
+);
+CREATE TABLE IF NOT EXISTS predictions (id TEXT PRIMARY KEY, noted_at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS uploads (
+    digest TEXT NOT NULL, account TEXT NOT NULL, url TEXT NOT NULL, uploaded_at REAL NOT NULL,
+    PRIMARY KEY (digest, account)
+);
+CREATE TABLE IF NOT EXISTS photos (address TEXT PRIMARY KEY, digest TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS draws (run TEXT PRIMARY KEY, seed INTEGER NOT NULL, drawn_at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL, noted_at REAL NOT NULL)
+"""
+_ADDED = {
+    "jobs": {
+        "place": "INTEGER NOT NULL DEFAULT 0",
+        "served_at": "REAL",
+        "ended_at": "REAL",
+        "looked": "INTEGER NOT NULL DEFAULT 0",
+    }
+}
+_COLUMNS = (
+    "key, account, state, prediction_id, submitted_at, adopted, place, served_at, ended_at, looked"
+)
+
+
+class State(str, Enum):
+    """Where a job stands."""
+
+    RESERVED = "reserved"
+    SUBMITTING = "submitting"
+    ACCEPTED = "accepted"
+    COMPLETED = "completed"
+    DOWNLOADED = "downloaded"
+    DELIVERED = "delivered"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+OUTCOME_OPEN = (State.SUBMITTING, State.UNKNOWN)
+"""A POST was sent and its outcome is not on record."""
+PAID = (State.ACCEPTED, State.COMPLETED, State.DOWNLOADED, State.DELIVERED)
+"""A prediction exists and its image can be collected."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One job on record.
+
+    Attributes:
+        submitted_at: This machine's time of the POST, seconds since 1970.
+        adopted: The prediction was found in the service's list, by its time alone.
+        place: Which submission of this record it was, counted from 1; 0 before versions counted.
+        served_at: The service's time of the POST, where it had told its clock.
+        ended_at: This machine's time when nothing more could come of the POST; None after a crash.
+        looked: Whether the list was searched until a prediction would have been in it.
+    """
+
+    key: str
+    account: str
+    state: State
+    prediction_id: str | None
+    submitted_at: float
+    adopted: bool
+    place: int
+    served_at: float | None
+    ended_at: float | None
+    looked: bool
+
+
+class Journal:
+    """The record in one folder, shared by threads and processes; opened at its first use.
+
+    Attributes:
+        locks: Locks that reach as far as the record does.
+    """
+
+    def __init__(self, folder: Path, clock: Clock | None = None):
+        self._path = folder / "journal.sqlite3"
+        self._clock = clock or Clock()
+        self._opening = threading.Lock()
+        self._database: Database | None = None
+        self._noted: set[str] = set()  # also what a full disk did not take
+        self.locks = Locks(folder / "locks")
+
+    def open(self) -> Database:
+        """The database, tried out.
+
+        Raises:
+            JournalError: It cannot be written, locked or trusted.
+        """
+        with self._opening:
+            if self._database is None:
+                database = Database(self._path, _SCHEMA, _ADDED)
+                self.locks.prove()
+                self._database = database
+            return self._database
+
+    def delete(self) -> None:
+        """Delete the record, so that the next use begins a new one."""
+        with self._opening:
+            if self._database:
+                self._database.close()
+            self._database = None
+            self._noted.clear()
+            Database.delete(self._path)
+
+    def account_tag(self, secret: bytes) -> str:
+        """A name for the account that does not give its key away."""
+        return self._hash(secret)[:8]
+
+    def _hash(self, content: bytes) -> str:
+        with self.open().read() as reader:
+            (salt,) = reader.execute("SELECT value FROM facts WHERE name = 'salt'").fetchone()
+            return hmac.new(salt.encode(), content, hashlib.sha256).hexdigest()
+
+    def find(self, key: str) -> Row | None:
+        """The row of a job, if there is one."""
+        rows = self._rows("key = ?", (key,))
+        return rows[0] if rows else None
+
+    def unsettled(self, account: str) -> list[Row]:
+        """Every job of an account whose outcome is open, in the order of the POSTs."""
+        names = tuple(state.value for state in OUTCOME_OPEN)
+        return self._rows("account = ? AND state IN (?, ?) ORDER BY place", (account, *names))
+
+    def open_jobs(self) -> list[Row]:
+        """Every job that may be paid and was not delivered, of all accounts."""
+        names = tuple(state.value for state in (*OUTCOME_OPEN, *PAID[:-1]))
+        return self._rows(f"state IN ({', '.join('?' * len(names))}) ORDER BY place", names)
+
+    def is_known(self, prediction_id: str) -> bool:
+        """Whether some job owns that prediction, or did before it was run anew."""
+        if prediction_id in self._noted:
+            return True
+        with self.open().read() as reader:
+            found = reader.execute("SELECT 1 FROM predictions WHERE id = ?", (prediction_id,))
+            return found.fetchone() is not None
+
+    def _rows(self, condition: str, values: tuple[str, ...]) -> list[Row]:
+        with self.open().read() as reader:
+            query = f"SELECT {_COLUMNS} FROM jobs WHERE {condition}"  # noqa: S608 - literals
+            return [_row(*found) for found in reader.execute(query, values).fetchall()]
+
+    def reserve(self, key: str, account: str) -> None:
+        """Open a row for a job that is about to be submitted, forgetting what it was before."""
+        with self.open().change() as writer:
+            writer.execute(
+                "INSERT OR REPLACE INTO jobs (key, account, state) VALUES (?, ?, ?)",
+                (key, account, State.RESERVED.value),
+            )
+
+    def submitting(self, key: str, served_at: float | None = None) -> None:
+        """Note that the POST is about to leave, and make sure that the note is kept.
+
+        Raises:
+            JournalError: It is not; nothing may be sent.
+        """
+        database = self.open()
+        with database.change() as writer:
+            writer.execute(
+                "INSERT INTO facts VALUES ('count', '1', 0) "
+                "ON CONFLICT (name) DO UPDATE SET value = CAST(value AS INTEGER) + 1"
+            )
+            found = writer.execute("SELECT value FROM facts WHERE name = 'count'").fetchone()
+            place = int(found[0])
+            changed = writer.execute(
+                "UPDATE jobs SET state = ?, submitted_at = ?, served_at = ?, place = ?, "
+                "ended_at = NULL, looked = 0 WHERE key = ?",
+                (State.SUBMITTING.value, self._clock.wall(), served_at, place, key),
+            ).rowcount
+        kept = database.read_back("SELECT place FROM jobs WHERE key = ?", (key,))
+        if changed != 1 or kept != place:
+            raise database.distrusted("does not keep what is written")
+        database.testify(place)
+
+    def lost(self, key: str) -> None:
+        """Note that a POST is over and nobody knows what became of it."""
+        self._update(key, "state = ?, ended_at = ?", State.UNKNOWN.value, self._clock.wall())
+
+    def close_crashed(self, account: str) -> None:
+        """Note as lost what a dead process was submitting; call with its lock for submissions."""
+        for row in self.unsettled(account):
+            if row.state is State.SUBMITTING:
+                self.lost(row.key)
+
+    def looked(self, key: str) -> None:
+        """Note that the service's list held no prediction of a lost answer when it had to."""
+        self._update(key, "looked = 1")
+
+    def accepted(self, key: str, prediction_id: str, *, adopted: bool = False) -> None:
+        """Note the prediction that now belongs to the job."""
+        self._noted.add(prediction_id)
+        with self.open().change() as writer:
+            writer.execute(
+                "UPDATE jobs SET state = ?, prediction_id = ?, adopted = ? WHERE key = ?",
+                (State.ACCEPTED.value, prediction_id, int(adopted), key),
+            )
+            writer.execute(
+                "INSERT OR IGNORE INTO predictions VALUES (?, ?)",
+                (prediction_id, self._clock.wall()),
+            )
+
+    def move(
+        self,
+        key: str,
+        state: State,
+        prediction_id: str | None = None,
+        code: int | None = None,
+    ) -> None:
+        """Note that a job has reached a state, and its prediction where that is known."""
+        self._update(
+            key,
+            "state = ?, prediction_id = COALESCE(?, prediction_id), code = ?",
+            state.value,
+            prediction_id,
+            code,
+        )
+
+    def _update(self, key: str, assignments: str, *values: str | float | None) -> None:
+        with self.open().change() as writer:
+            statement = f"UPDATE jobs SET {assignments} WHERE key = ?"  # noqa: S608 - literals
+            if writer.execute(statement, (*values, key)).rowcount != 1:
+                raise JournalError("A job is missing from the WaveSpeed record.")
+
+    def uploaded_url(self, digest: str, account: str) -> str | None:
+        """Where a photo was uploaded within the last day, if it was."""
+        with self.open().read() as reader:
+            row = reader.execute(
+                "SELECT url FROM uploads WHERE digest = ? AND account = ? AND uploaded_at > ?",
+                (digest, account, self._clock.wall() - UPLOAD_KEPT_S),
+            ).fetchone()
+        return row[0] if row else None
+
+    def note_upload(self, digest: str, account: str, url: str) -> None:
+        """Remember where a photo was uploaded; an address with a query may be signed, and is not.
+
+        Addresses that are not used any more are forgotten.
+        """
+        address = self._hash(f"{account} {url}".encode())
+        with self.open().change() as writer:
+            writer.execute("INSERT OR REPLACE INTO photos VALUES (?, ?)", (address, digest))
+            old = (self._clock.wall() - UPLOAD_KEPT_S,)
+            writer.execute("DELETE FROM uploads WHERE uploaded_at <= ?", old)
+            if "?" not in url:
+                writer.execute(
+                    "INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?)",
+                    (digest, account, url, self._clock.wall()),
+                )
+
+    def photo_at(self, url: str, account: str) -> str | None:
+        """The digest of the photo that was uploaded to an address, where that is known."""
+        address = self._hash(f"{account} {url}".encode())
+        with self.open().read() as reader:
+            query = "SELECT digest FROM photos WHERE address = ?"
+            row = reader.execute(query, (address,)).fetchone()
+            if row is None:  # noted by a version that kept addresses
+                query = "SELECT digest FROM uploads WHERE url = ? AND account = ?"
+                row = reader.execute(query, (url, account)).fetchone()
+        return row[0] if row else None
+
+    def forget_upload(self, digest: str, account: str) -> None:
+        """Forget an upload that the service cannot read."""
+        with self.open().change() as writer:
+            writer.execute(
+                "DELETE FROM uploads WHERE digest = ? AND account = ?", (digest, account)
+            )
+
+    def fact(self, name: str, within_s: float) -> float | None:
+        """A number that was noted lately, if it was."""
+        with self.open().read() as reader:
+            since = self._clock.wall() - within_s
+            query = "SELECT value FROM facts WHERE name = ? AND noted_at > ?"
+            row = reader.execute(query, (name, since)).fetchone()
+            return float(row[0]) if row else None
+
+    def note_fact(self, name: str, value: float) -> None:
+        """Remember a number."""
+        with self.open().change() as writer:
+            writer.execute(
+                "INSERT OR REPLACE INTO facts VALUES (?, ?, ?)",
+                (name, repr(value), self._clock.wall()),
+            )
+
+    def draw_seed(self, run: str) -> int:
+        """A random seed, 0 to 2147483647, that stays the same until the run is delivered."""
+        with self.open().change() as writer:
+            old = (run, self._clock.wall() - KEPT_S)
+            writer.execute("DELETE FROM draws WHERE run = ? AND drawn_at < ?", old)
+            writer.execute(
+                "INSERT OR IGNORE INTO draws VALUES (?, ?, ?)",
+                (run, secrets.randbelow(2**31), self._clock.wall()),
+            )
+            (seed,) = writer.execute("SELECT seed FROM draws WHERE run = ?", (run,)).fetchone()
+            return int(seed)
+
+    def settle_draw(self, run: str) -> None:
+        """Let the next run draw a new seed."""
+        with self.open().change() as writer:
+            writer.execute("DELETE FROM draws WHERE run = ?", (run,))
+
+    def durations(self, kind: str) -> list[float]:
+        """How many seconds the last ten predictions of a kind took, oldest first."""
+        with self.open().read() as reader:
+            row = reader.execute("SELECT value FROM facts WHERE name = ?", (f"took {kind}",))
+            found = row.fetchone()
+            return list(map(float, json.loads(found[0]))) if found else []
+
+    def note_duration(self, kind: str, seconds: float) -> None:
+        """Remember how long a prediction took."""
+        seen = json.dumps([*self.durations(kind), seconds][-10:])
+        with self.open().change() as writer:
+            values = (f"took {kind}", seen, self._clock.wall())
+            writer.execute("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", values)
+
+
+def _row(
+    key: str,
+    account: str,
+    state: str,
+    prediction_id: str | None,
+    submitted_at: float,
+    adopted: int,
+    place: int,
+    served_at: float | None,
+    ended_at: float | None,
+    looked: int,
+) -> Row:
+    """A row of the file as its types; ValueError and TypeError where it holds something else."""
+    return Row(
+        str(key),
+        str(account),
+        State(state),
+        prediction_id,
+        float(submitted_at),
+        bool(adopted),
+        int(place),
+        None if served_at is None else float(served_at),
+        None if ended_at is None else float(ended_at),
+        bool(looked),
+    )

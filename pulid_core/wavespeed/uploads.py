@@ -1,0 +1,73 @@
+"""How a photo gets to the service: the documented form, or the ticket of its newer clients."""
+
+from __future__ import annotations
+
+from ..paid_jobs.clock import Cancelled, never
+from ..paid_jobs.transport import TransportError
+from .api import Api, Passing
+from .errors import RemoteRejected
+from .images import EncodedPhoto
+
+
+def upload(api: Api, photo: EncodedPhoto, cancelled: Cancelled = never) -> str:
+    """Upload a photo; returns its address, which the service deletes after 7 days.
+
+    Raises:
+        RemoteAuthError: The key was refused.
+        RemoteRejected: The service does not take the file.
+        RemoteUnavailable: No usable answer after every repetition.
+        UnsafeAddressError: The service names an address that must not be spoken to.
+    """
+    try:
+        return api.patiently(lambda: _by_form(api, photo, cancelled), cancelled)
+    except RemoteRejected as error:
+        if error.status not in (404, 405, 410):
+            raise
+    return api.patiently(lambda: _by_ticket(api, photo, cancelled), cancelled)
+
+
+def _by_form(api: Api, photo: EncodedPhoto, cancelled: Cancelled) -> str:
+    envelope = api.envelope(
+        "POST",
+        "/media/upload/binary",
+        limits=api.limits.upload,
+        cancelled=cancelled,
+        files={"file": (photo.filename, photo.data, photo.content_type)},
+    )
+    return _checked_address(api, envelope.get("data"), "download_url")
+
+
+def _by_ticket(api: Api, photo: EncodedPhoto, cancelled: Cancelled) -> str:
+    ticket = {
+        "filename": photo.filename,
+        "size": len(photo.data),
+        "content_type": photo.content_type,
+    }
+    data = api.envelope("POST", "/media/uploads", cancelled=cancelled, json=ticket).get("data")
+    order = data.get("upload") if isinstance(data, dict) else None
+    target = _checked_address(api, order, "url")
+    address = _checked_address(api, data, "download_url")
+    given = order.get("headers") if isinstance(order, dict) else None
+    headers = {str(k): str(v) for k, v in given.items()} if isinstance(given, dict) else {}
+    try:
+        reply = api.transport.send(
+            "PUT",
+            target,
+            limits=api.limits.upload,
+            cancelled=cancelled,
+            data=photo.data,
+            headers=headers,
+        )
+    except TransportError as error:
+        raise Passing(error.cause) from None
+    if not 200 <= reply.status < 300:
+        raise Passing(f"the upload was answered with {reply.status}")
+    return address
+
+
+def _checked_address(api: Api, data: object, name: str) -> str:
+    address = data.get(name) if isinstance(data, dict) else None
+    if not isinstance(address, str):
+        raise Passing("the answer names no address")
+    api.transport.policy.check_url(address)
+    return address
