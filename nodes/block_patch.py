@@ -39,7 +39,6 @@ LOGGER = logging.getLogger(__name__)
 _RUNNING: ContextVar[Forward | None] = ContextVar(f"{KEY}_forward", default=None)
 """The forward pass that this thread is in."""
 
-
 LOST_FORWARD = (
     "PulidApplyFlux decides once per forward pass, but another node replaced FLUX's forward and runs its "
     "blocks outside of ComfyUI's model call. Remove that node, often a cache, from the model's way."
@@ -115,8 +114,8 @@ class Gate:
         ran = [progress_at(s, 0.0, 1.0, schedule.percent_to_sigma) for s in sampling.sigmas]
         LOGGER.warning(
             "PulidApplyFlux should act from start_at to end_at (%s), but no step of this sampling does: "
-            "its steps lie between %.3f and %.3f of the noise schedule, since a denoise below 1 starts "
-            "late. This picture is without the person; move start_at or end_at.",
+            "its steps lie between %.3f and %.3f of the noise schedule; a denoise below 1 starts late. "
+            "This picture is without that person. Move start_at or end_at.",
             ", ".join(f"{a.start_at:g} to {a.end_at:g}" for a in missed),
             min(ran),
             max(ran),
