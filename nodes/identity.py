@@ -24,6 +24,7 @@ from ..pulid_core.face.similarity import (
 from ..pulid_core.identity.file import SUFFIX, load_identity, save_identity
 from ..pulid_core.identity.identity import Identity, blend_identities, provenance_text
 from ..pulid_core.images import Photo, bchw_to_bhwc, photo_to_bchw, photos_from_image
+from .display import show_text
 from .loader import PulidSocket
 from .model_files import find_identity, identity_choices, identity_folder
 from .pulid_models import Pulid, step_callback
@@ -51,7 +52,8 @@ class PulidEncodeIdentity(io.ComfyNode):
             "which face was taken and what the encoder saw of it.",
             search_aliases=[
                 *("pulid", "face", "face id", "face embedding", "identity", "person", "likeness"),
-                *("人脸", "身份"),
+                *("portrait", "ipadapter", "instantid", "reactor", "face swap"),
+                *("consistent character", "人脸", "身份"),
             ],
             inputs=[
                 PulidSocket.Input("pulid", tooltip="From Load PuLID (FLUX)."),
@@ -124,10 +126,12 @@ class PulidEncodeIdentity(io.ComfyNode):
             face_order, face_index, fusion, _parse_weights(photo_weights), on_missing_face == SKIP
         )
         identity = require_pulid(pulid, cls).encode(image, settings)
+        report = report_text(identity.photos)
+        show_text(report)
         return io.NodeOutput(
             identity,
             identity.crops,
-            report_text(identity.photos),
+            report,
             ui=ui.PreviewImage(identity.crops, cls=cls),
         )
 
@@ -195,6 +199,7 @@ class PulidSaveIdentity(io.ComfyNode):
                     raise
                 number += 1
             else:
+                show_text(f"Saved as {saved}")
                 return io.NodeOutput(str(saved), ui=ui.PreviewText(str(saved)))
 
 
@@ -214,7 +219,8 @@ class PulidLoadIdentity(io.ComfyNode):
                 io.Combo.Input(
                     "identity_file",
                     options=identity_choices(),
-                    tooltip="A file in output/pulid_identities or models/pulid_identities.",
+                    tooltip="A file in output/pulid_identities or models/pulid_identities; the "
+                    "newest first.",
                 ),
             ],
             outputs=[
@@ -250,7 +256,9 @@ class PulidLoadIdentity(io.ComfyNode):
         """Read and check the file."""
         identity = load_identity(find_identity(identity_file))
         preview = ui.PreviewImage(identity.crops, cls=cls) if len(identity.crops) else None
-        return io.NodeOutput(identity, provenance_text(identity), ui=preview)
+        report = provenance_text(identity)
+        show_text(report)
+        return io.NodeOutput(identity, report, ui=preview)
 
 
 class PulidBlendIdentities(io.ComfyNode):
@@ -346,9 +354,11 @@ class PulidFaceSimilarity(io.ComfyNode):
         preview = _image_from_photos(
             [annotate(photo, found) for photo, found in zip(photos, comparisons, strict=True)]
         )
+        report = similarity_text(comparisons)
+        show_text(report)
         return io.NodeOutput(
             mean_similarity(comparisons),
-            similarity_text(comparisons),
+            report,
             preview,
             ui=ui.PreviewImage(preview, cls=cls),
         )

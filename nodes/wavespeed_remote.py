@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from comfy_api.latest import io, ui
 from comfy_execution.utils import get_executing_context
-from server import PromptServer
 
 from ..pulid_core.wavespeed import (
     Batch,
@@ -30,14 +29,12 @@ from ..pulid_core.wavespeed import (
     parse_size,
 )
 from ..pulid_core.wavespeed.errors import RemoteCancelled, RemoteInputError
+from .display import show_text
 
 LOGGER = logging.getLogger(__name__)
 
 CATEGORY = "PuLID FLUX/remote"
 STATE_FOLDER = "wavespeed_flux_pulid"  # in ComfyUI's user folder; not reachable over HTTP
-PRICE_BADGE = (
-    """{"type": "usd", "usd": 0.02 * widgets.num_images, "format": {"approximate": true}}"""
-)
 
 WATCH_S = 0.25
 """How often a waiting node looks whether it was interrupted."""
@@ -123,9 +120,8 @@ class _Display:
             self._say(str(error))
 
     def _say(self, text: str) -> None:
-        server = getattr(PromptServer, "instance", None)
-        if server and self._node_id and text != self._text:
-            server.send_progress_text(text, self._node_id)
+        if text != self._text:
+            show_text(text, self._node_id)
             self._text = text
 
 
@@ -176,7 +172,10 @@ class WavespeedFluxPulidRemote(io.ComfyNode):
             node_id="WavespeedFluxPulidRemote",
             display_name="WaveSpeed FLUX PuLID (remote)",
             category=CATEGORY,
-            search_aliases=["wavespeed", "pulid", "face", "identity", "portrait", "cloud"],
+            search_aliases=[
+                *("wavespeed", "pulid", "face", "identity", "portrait", "cloud"),
+                *("consistent character", "same person"),
+            ],
             description=(
                 "Generates portraits of the person in a photo with WaveSpeedAI's hosted FLUX-PuLID, "
                 "for about $0.02 per image. The photo is sent to WaveSpeedAI and kept there for up "
@@ -197,9 +196,6 @@ class WavespeedFluxPulidRemote(io.ComfyNode):
                     tooltip="One id per line. With prediction_id they are fetched again for free.",
                 ),
             ],
-            price_badge=io.PriceBadge(
-                expr=PRICE_BADGE, depends_on=io.PriceBadgeDepends(widgets=["num_images"])
-            ),
         )
 
     @classmethod
@@ -208,15 +204,16 @@ class WavespeedFluxPulidRemote(io.ComfyNode):
         prompt: str | None = None,
         size: str | None = None,
         prediction_id: str | None = "",
-    ) -> bool | str:
-        """Refuse at queue time what can be refused; a linked input is None and waits."""
+    ) -> bool:
+        """Refuse at queue time, once, what can be refused; a linked input is None and waits.
+
+        Raises:
+            RemoteInputError: The prompt is blank, or the size is none.
+        """
         if prompt is not None and not prompt.strip() and prediction_id == "":
-            return "The prompt must not be blank."
-        try:
-            if size is not None:
-                parse_size(size)
-        except RemoteInputError as error:
-            return str(error)
+            raise RemoteInputError("The prompt must not be blank.")
+        if size is not None:
+            parse_size(size)
         return True
 
     @classmethod
@@ -240,14 +237,24 @@ class WavespeedFluxPulidRemote(io.ComfyNode):
         ids = _ids(prediction_id)
         request = None if ids else _request(max_wait_s=max_wait_s, **inputs)
 
+        told: list[str] = []
+
         def work(progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Batch:
             if request is None:
                 return client.collect(
                     ids, max_wait_s=max_wait_s, progress=progress, cancelled=cancelled
                 )
-            return client.run(request, progress=progress, cancelled=cancelled)
 
-        return _output(await supervise(work))
+            def note(step: Progress) -> None:
+                told.append(step.text)
+                progress(step)
+
+            return client.run(request, progress=note, cancelled=cancelled)
+
+        batch = await supervise(work)
+        if told:
+            show_text(told[0])  # what the run was about to cost
+        return _output(batch)
 
 
 def _request(
@@ -480,4 +487,5 @@ class WavespeedAccount(io.ComfyNode):
             report = f"No key found: set WAVESPEED_API_KEY, or put it into {key_file}. {price}"
         else:
             report = f"Key found. Balance ${account.balance_usd:.2f}. {price}"
+        show_text(report)
         return io.NodeOutput(report, ui=ui.PreviewText(report))
