@@ -1,20 +1,17 @@
-"""Text on a node, in every frontend: ComfyUI keeps a line of progress below the node's widgets."""
+"""What a node shows of itself after it ran: a text, drawn by web/node_text.js, and pictures."""
 
 from __future__ import annotations
 
-from comfy_execution.utils import get_executing_context
-from server import PromptServer
+from typing import Any
+
+from comfy_api.latest import ui
 
 
-def show_text(text: str, node_id: str | None = None) -> None:
-    """Show a text on a node until its next run; only Preview as Text draws what `ui` carries.
+def shown(text: str, pictures: ui.PreviewImage | None = None) -> dict[str, Any]:
+    """The `ui` of a node's output.
 
     Args:
-        text: May have several lines.
-        node_id: By default the node that is being executed.
+        text: May have several lines; empty takes away what an earlier run showed.
+        pictures: Shown below it.
     """
-    context = get_executing_context()
-    node_id = node_id or (context.node_id if context else None)
-    server = getattr(PromptServer, "instance", None)
-    if server and node_id:
-        server.send_progress_text(text, node_id)
+    return {**(pictures.as_dict() if pictures else {}), "text": (text,)}

@@ -24,7 +24,7 @@ from ..pulid_core.face.similarity import (
 from ..pulid_core.identity.file import SUFFIX, load_identity, save_identity
 from ..pulid_core.identity.identity import Identity, blend_identities, provenance_text
 from ..pulid_core.images import Photo, bchw_to_bhwc, photo_to_bchw, photos_from_image
-from .display import show_text
+from .display import shown
 from .loader import PulidSocket
 from .model_files import find_identity, identity_choices, identity_folder
 from .pulid_models import Pulid, step_callback
@@ -127,12 +127,11 @@ class PulidEncodeIdentity(io.ComfyNode):
         )
         identity = require_pulid(pulid, cls).encode(image, settings)
         report = report_text(identity.photos)
-        show_text(report)
         return io.NodeOutput(
             identity,
             identity.crops,
             report,
-            ui=ui.PreviewImage(identity.crops, cls=cls),
+            ui=shown(report, ui.PreviewImage(identity.crops, cls=cls)),
         )
 
 
@@ -199,8 +198,7 @@ class PulidSaveIdentity(io.ComfyNode):
                     raise
                 number += 1
             else:
-                show_text(f"Saved as {saved}")
-                return io.NodeOutput(str(saved), ui=ui.PreviewText(str(saved)))
+                return io.NodeOutput(str(saved), ui=shown(str(saved)))
 
 
 class PulidLoadIdentity(io.ComfyNode):
@@ -257,8 +255,7 @@ class PulidLoadIdentity(io.ComfyNode):
         identity = load_identity(find_identity(identity_file))
         preview = ui.PreviewImage(identity.crops, cls=cls) if len(identity.crops) else None
         report = provenance_text(identity)
-        show_text(report)
-        return io.NodeOutput(identity, report, ui=preview)
+        return io.NodeOutput(identity, report, ui=shown(report, preview))
 
 
 class PulidBlendIdentities(io.ComfyNode):
@@ -355,12 +352,11 @@ class PulidFaceSimilarity(io.ComfyNode):
             [annotate(photo, found) for photo, found in zip(photos, comparisons, strict=True)]
         )
         report = similarity_text(comparisons)
-        show_text(report)
         return io.NodeOutput(
             mean_similarity(comparisons),
             report,
             preview,
-            ui=ui.PreviewImage(preview, cls=cls),
+            ui=shown(report, ui.PreviewImage(preview, cls=cls)),
         )
 
 

@@ -12,7 +12,7 @@ from comfy_api.latest import io
 from ..pulid_core.errors import MissingFilesError
 from ..pulid_core.face.analyser import AUTO_PROVIDER, CPU_PROVIDER
 from ..pulid_core.model_files.catalogue import EVA_CLIP, FACE_MODEL, FACE_PARSING, PULID
-from .display import show_text
+from .display import shown
 from .model_files import (
     AUTO,
     NONE,
@@ -151,8 +151,8 @@ class PulidLoader(io.ComfyNode):
             "face_model": face_model,
         }
         found = _find(**choices)
-        show_text(_taken_instead(choices, found))
-        return io.NodeOutput(Pulid(PulidPaths(**found, provider=provider)))
+        pulid = Pulid(PulidPaths(**found, provider=provider))
+        return io.NodeOutput(pulid, ui=shown(_taken_instead(choices, found)))
 
 
 def _find(**choices: str | None) -> dict[str, Any]:

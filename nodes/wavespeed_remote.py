@@ -17,8 +17,9 @@ import comfy.utils
 import folder_paths
 import numpy as np
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 from comfy_execution.utils import get_executing_context
+from server import PromptServer
 
 from ..pulid_core.wavespeed import (
     Batch,
@@ -29,7 +30,7 @@ from ..pulid_core.wavespeed import (
     parse_size,
 )
 from ..pulid_core.wavespeed.errors import RemoteCancelled, RemoteInputError
-from .display import show_text
+from .display import shown
 
 LOGGER = logging.getLogger(__name__)
 
@@ -120,8 +121,9 @@ class _Display:
             self._say(str(error))
 
     def _say(self, text: str) -> None:
-        if text != self._text:
-            show_text(text, self._node_id)
+        server = getattr(PromptServer, "instance", None)
+        if server and self._node_id and text != self._text:
+            server.send_progress_text(text, self._node_id)
             self._text = text
 
 
@@ -142,7 +144,7 @@ def _ids(text: str) -> list[str]:
     return text.replace(",", " ").split()
 
 
-def _output(batch: Batch) -> io.NodeOutput:
+def _output(batch: Batch, text: str) -> io.NodeOutput:
     """The outputs of a run: pictures of one size, what is known about them, their ids."""
     height, width = batch.images[0].shape[:2]
     pictures = [torch.from_numpy(np.ascontiguousarray(image))[None] for image in batch.images]
@@ -159,6 +161,7 @@ def _output(batch: Batch) -> io.NodeOutput:
         torch.cat(same),  # (N, H, W, 3)
         json.dumps(report, indent=2, ensure_ascii=False),
         "\n".join(batch.prediction_ids),
+        ui=shown(text),
     )
 
 
@@ -252,9 +255,7 @@ class WavespeedFluxPulidRemote(io.ComfyNode):
             return client.run(request, progress=note, cancelled=cancelled)
 
         batch = await supervise(work)
-        if told:
-            show_text(told[0])  # what the run was about to cost
-        return _output(batch)
+        return _output(batch, told[0] if told else "")  # the first says what the run costs
 
 
 def _request(
@@ -487,5 +488,4 @@ class WavespeedAccount(io.ComfyNode):
             report = f"No key found: set WAVESPEED_API_KEY, or put it into {key_file}. {price}"
         else:
             report = f"Key found. Balance ${account.balance_usd:.2f}. {price}"
-        show_text(report)
-        return io.NodeOutput(report, ui=ui.PreviewText(report))
+        return io.NodeOutput(report, ui=shown(report))
