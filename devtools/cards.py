@@ -6,11 +6,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import example_photos
 import registration
 from PIL import Image, ImageDraw, ImageFont
 
 assert registration.pack  # it makes the repository importable under this name
+from pulid_pack.devtools import example_photos  # noqa: E402
 from pulid_pack.devtools.pictures import save  # noqa: E402
 from pulid_pack.devtools.portrait_workflow import FOLDER  # noqa: E402
 
