@@ -123,10 +123,11 @@ def test_workflow_runs_unchanged_and_gives_a_picture(path, frontend, comfyui):
     frontend.open_template(path.stem)
     prompt = assert_converts(frontend, path, comfyui.object_info())
     run = finish(frontend)
-    assert any(re.match(r"\[[1-9]\d*%\]", title) for title in frontend.heard("titles"))
     assert_saved_graph_comes_back_equal(frontend, path.stem)
     savers = [number for number, node in prompt.items() if node["class_type"] == "SaveImage"]
     assert savers or path.stem == SAVE
+    if savers:  # encoding is not repeated for a photo that an earlier workflow encoded
+        assert any(re.match(r"\[[1-9]\d*%\]", title) for title in frontend.heard("titles"))
     for number in savers:
         assert run["outputs"][number]["images"]
         frontend.wait_for_pictures(number)
@@ -139,8 +140,9 @@ def assert_saved_graph_comes_back_equal(frontend, name: str) -> None:
     saved = frontend.graph()
     other = Frontend.in_new_window(frontend.page.context.browser, frontend.server)
     other.open_saved(f"my {name}")
-    assert comparable(other.graph()) == comparable(saved)
+    again = other.graph()
     other.close()
+    assert comparable(again) == comparable(saved)
     assert other.complaints == []
 
 
