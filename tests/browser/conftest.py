@@ -63,6 +63,17 @@ else:
                 server.upload_image(photo)
             yield server
 
+    @pytest.fixture
+    def saved_person(comfyui) -> Iterator[None]:
+        """What one has who ran the template that saves a person; opening asks for the name alone."""
+        path = comfyui.base_dir / "output" / "pulid_identities" / "person.safetensors"
+        is_new = not path.exists()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        yield
+        if is_new:
+            path.unlink()
+
     @pytest.fixture(scope="session")
     def bare_comfyui(version, tmp_path_factory) -> Iterator[ComfyServer]:
         """A server as a new user has it: this pack, no model, no key, no photo."""

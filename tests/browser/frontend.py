@@ -178,6 +178,18 @@ class Frontend:
         """The open workflow as the frontend would send it to the server."""
         return self.page.evaluate("app.graphToPrompt().then((result) => result.output)")
 
+    def app_mode(self) -> str:
+        """Switch to the newest frontend's app mode, and return all that is read there."""
+        self.button("Enter app mode").click()
+        self.page.get_by_text("Number of runs").wait_for()
+        return self.page.locator("body").inner_text()
+
+    def leave_app_mode(self) -> None:
+        """Go back to the graph."""
+        self.page.keyboard.press("Escape")  # the greeting of the first visit
+        self.button("Enter node graph").click()
+        self.button("Enter app mode").wait_for()
+
     def zoom(self) -> float:
         """How large the graph is shown; texts vanish below 0.57."""
         return self.page.evaluate("app.canvas.ds.scale")

@@ -68,7 +68,7 @@ def test_help_pages(frontend):
 if picture_files.WANTED:
 
     @pytest.mark.parametrize("node", NODES)
-    def test_picture(node, frontend, comfyui):
+    def test_picture(node, saved_person, frontend, comfyui):
         """The node itself, as wide as the help panel shows it."""
         info = comfyui.object_info(node)[node]
         frontend.new_workflow()

@@ -32,16 +32,6 @@ def test_template_browser_shows_every_workflow_in_a_picture(frontend):
         picture_files.save(frontend.page.screenshot(), path, names, 1400)
 
 
-@pytest.fixture
-def saved_person(comfyui):
-    """What a user has who ran the template that saves a person: the name is all that opening needs."""
-    path = comfyui.base_dir / "output" / "pulid_identities" / "person.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    yield
-    path.unlink()
-
-
 @pytest.mark.parametrize(
     ("width", "height", "is_nodes_2"),
     [(1600, 1000, False), (1920, 950, False), (1600, 1000, True)],

@@ -18,6 +18,7 @@ import torch
 import utils.extra_config
 from comfy.cli_args import args
 from pulid_pack.nodes import identity as identity_nodes
+from pulid_pack.nodes import loader as loader_nodes
 from pulid_pack.nodes import model_files
 from pulid_pack.nodes.identity import PulidFaceSimilarity, PulidLoadIdentity
 from pulid_pack.nodes.loader import PulidLoader
@@ -62,9 +63,10 @@ def test_auto_takes_the_best_known_name_in_any_folder(folders):
     assert model_files.find_file(EVA_CLIP, "auto") == eva
 
 
-def test_a_known_file_that_is_gone_is_replaced_by_its_own_kind_alone(folders):
+def test_a_known_file_that_is_gone_is_replaced_by_its_own_kind_alone(folders, monkeypatch):
     """And the node says by which; a name of nobody's is told as missing."""
     mine, shared = folders
+    monkeypatch.setattr(loader_nodes, "Pulid", lambda paths: paths)  # the files are empty
     touch(mine / "pulid/another_model.safetensors")
     for gone in ("pulid_flux_v0.9.1.safetensors", "another.safetensors"):
         with pytest.raises(MissingFilesError, match=re.escape(gone)):
