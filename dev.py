@@ -334,6 +334,7 @@ def pictures(_: argparse.Namespace) -> int:
     """Take the pictures of workflows and nodes anew, in the newest ComfyUI's own frontend."""
     set_up()
     make_stage()
+    in_venv(DEVTOOLS / "cards.py")
     return summarise([test_in_browser(["-k", "newest and picture"], PICTURES="1")], 0)
 
 

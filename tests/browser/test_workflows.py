@@ -17,6 +17,7 @@ WORKFLOWS = sorted(FOLDER.glob("*.json"))
 REMOTE, SAVE = (path.stem for path in WORKFLOWS[1:3])
 FRONTENDS_OWN = {"upload"}
 """Sockets that a frontend adds to ComfyUI's own nodes."""
+SMALL = {"EmptySD3LatentImage": {"width": 128, "height": 128}, "KSampler": {"steps": 4}}
 LEAST_ZOOM = 0.6
 """Below 0.57 ComfyUI draws boxes without text."""
 
@@ -108,10 +109,12 @@ def finish(frontend) -> dict:
 
 # In their order: the third saves the person that the fourth loads.
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_workflow_runs_unchanged_and_gives_a_picture(path, frontend, comfyui):
+def test_workflow_runs_and_gives_a_picture(path, frontend, comfyui):
     """The frontend converts what the file says, it gives its pictures, and is saved."""
     frontend.open_template(path.stem)
     prompt = assert_converts(frontend, path, comfyui.object_info())
+    if not picture_files.WANTED:
+        make_small(frontend, prompt)
     run = finish(frontend)
     assert_saved_graph_comes_back_equal(frontend, path.stem)
     savers = [number for number, node in prompt.items() if node["class_type"] == "SaveImage"]
@@ -122,6 +125,13 @@ def test_workflow_runs_unchanged_and_gives_a_picture(path, frontend, comfyui):
         assert run["outputs"][number]["images"]
         frontend.wait_for_pictures(number)
     take_picture(frontend, path)
+
+
+def make_small(frontend, prompt: dict) -> None:
+    """Set a small picture and few steps, as a user does who is in a hurry."""
+    for number, node in prompt.items():
+        for name, value in SMALL.get(node["class_type"], {}).items():
+            frontend.choose(number, name, value)
 
 
 def assert_saved_graph_comes_back_equal(frontend, name: str) -> None:
@@ -139,9 +149,13 @@ def assert_saved_graph_comes_back_equal(frontend, name: str) -> None:
 def comparable(graph: dict) -> dict:
     """A graph without what the frontend itself does not keep.
 
-    A node that grew for its report is saved as it was before, and PreviewAny's switch is lost.
+    A node that grew for its report is saved as it was before, PreviewAny's switch is lost, and
+    widgets that only show what came out leave an empty list.
     """
     for node in graph["nodes"]:
+        node.pop("widgets_values_named", None)
+        if not node.get("widgets_values"):
+            node.pop("widgets_values", None)
         if node["type"].startswith(("Pulid", "Wavespeed")):
             del node["size"]
         if node["type"] == "PreviewAny":
@@ -175,9 +189,10 @@ def take_picture(frontend, path) -> None:
     """The graph as it stands on the screen after its run, if the README shows it."""
     for name, source in picture_files.OF_WORKFLOWS.items():
         if picture_files.WANTED and source == path:
+            frontend.button("Hide Minimap").click()
             boxes = [node["box"] for node in frontend.look()]
             picture = picture_files.ROOT / picture_files.FOLDER / name
-            picture_files.save(frontend.picture_of(boxes, 40), picture, path.read_bytes(), 1400)
+            picture_files.save(frontend.picture_of(boxes, 24), picture, path.read_bytes(), 1400)
 
 
 def test_cancel_stops_within_a_second(frontend, comfyui):
@@ -237,4 +252,4 @@ def test_an_error_of_a_run_is_readable(frontend, comfyui):
     panel = frontend.issues()
     assert "pulid.NoFaceError" in panel
     assert "No face found in image 1 of 1" in panel
-    assert "custom_nodes" not in panel.partition("Traceback")[0]
+    assert "pulid_core.errors" not in panel
