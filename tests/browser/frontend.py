@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Response
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from pulid_pack.devtools.comfyui import PACK_NAME, ComfyServer
 
-TIMEOUT_MS = 30_000
+TIMEOUT_MS = 120_000
 RUN_TIMEOUT_S = 600
 OURS = re.compile(r"pulid|wavespeed", re.IGNORECASE)
 # It asks for a page in the user's language first, and takes docs/NODE.md when there is none.
@@ -83,11 +83,20 @@ class Frontend:
         window.page.goto(server.url)
         window.page.wait_for_function("window.app?.graph && app.extensionManager?.workflow")
         window.button("Templates").wait_for()
-        window.page.wait_for_timeout(1000)
-        window.page.keyboard.press("Escape")  # the first visit may be greeted
-        window.page.get_by_role("dialog").first.wait_for(state="hidden")
+        window.send_away_greetings()
         window.page.evaluate(HEAR)
         return window
+
+    def send_away_greetings(self) -> None:
+        """Close what greets the first visit, which some frontends do a moment later."""
+        dialog = self.page.get_by_role("dialog")
+        for _ in range(3):
+            self.page.wait_for_timeout(500)
+            if dialog.count():
+                self.page.keyboard.press("Escape")
+                self.page.wait_for_timeout(500)
+            if dialog.count():
+                dialog.get_by_label("Close").first.click()
 
     def close(self) -> None:
         """Close the window."""

@@ -190,6 +190,8 @@ def take_picture(frontend, path) -> None:
     for name, source in picture_files.OF_WORKFLOWS.items():
         if picture_files.WANTED and source == path:
             frontend.button("Hide Minimap").click()
+            frontend.page.mouse.move(5, 500)  # no tooltip on the picture
+            frontend.page.wait_for_timeout(700)
             boxes = [node["box"] for node in frontend.look()]
             picture = picture_files.ROOT / picture_files.FOLDER / name
             picture_files.save(frontend.picture_of(boxes, 24), picture, path.read_bytes(), 1400)
