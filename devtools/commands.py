@@ -31,6 +31,7 @@ USING_THE_REQUIRED = (
         "tests/tools/test_tiny_stage.py",
         "tests/face/test_faces.py",
         "tests/face/test_similarity.py",
+        "tests/remote/test_single_flight.py",
     ),
 )
 """Tests that run with the lowest and the newest required packages."""
@@ -163,12 +164,12 @@ def pages(_: argparse.Namespace) -> int:
 
 
 def pictures(_: argparse.Namespace) -> int:
-    """Take the pictures of workflows and nodes anew, in the newest ComfyUI's own frontend."""
+    """Draw the templates' cards, and take the nodes' pictures in the newest ComfyUI's own frontend."""
     begin = time.monotonic()
     set_up()
     make_stage()
-    newest = f"{comfyui_source.NEWEST} and (unchanged or picture or template)"
-    job = browser_job(["-k", newest], PICTURES="1")
+    in_venv(DEVTOOLS / "cards.py")
+    job = browser_job(["-k", "newest and picture"], PICTURES="1")
     steps = run([job]) if isinstance(job, Job) else [job]
     return summarise(steps, time.monotonic() - begin)
 

@@ -6,6 +6,7 @@ around them. A node without a page gets a first one. Started by `python dev.py p
 """
 
 import argparse
+import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,10 @@ from pulid_pack.pulid_core.model_files.catalogue import models_table  # noqa: E4
 PAGES = Path("web") / "docs"
 MODELS = Path("docs/models.md")
 TROUBLESHOOTING = Path("docs/troubleshooting.md")
+TROUBLESHOOTING_URL = (
+    f"https://github.com/pulid-for-flux/pulid-for-flux/blob/main/{TROUBLESHOOTING.as_posix()}"
+)
+TRANSLATIONS = Path("locales/zh/nodeDefs.json")
 GENERATED = re.compile(r"<!-- (models|inputs|outputs|errors) -->\n.*?<!-- /\1 -->", re.DOTALL)
 FOUND_HERE = {"auto", "none"}
 """Choices that stand among names of files and devices, which differ from machine to machine."""
@@ -36,7 +41,7 @@ FIRST_PAGE = """# {display_name}
 
 {description}
 
-![{display_name} in a graph]({name}.jpg)
+![The node {display_name}]({name}.jpg)
 
 ## When to use it
 
@@ -57,6 +62,33 @@ FIRST_PAGE = """# {display_name}
 <!-- errors -->
 <!-- /errors -->
 """
+
+CHINESE_PAGE = """# {display_name}
+
+{description}
+
+![节点：{display_name}]({name}.jpg)
+
+## 输入
+
+{inputs}
+
+## 输出
+
+{outputs}
+
+## 出错时
+
+错误信息为英文：先说需要什么，再说实际是什么，最后说怎么做。
+每条信息的说明（英文）见[疑难解答]({troubleshooting})。
+"""
+CHINESE_KINDS = {
+    "FLOAT": "数值",
+    "INT": "整数",
+    "STRING": "文本",
+    "BOOLEAN": "开关",
+    "COMBO": "选项",
+}
 
 NodeInfo = dict[str, Any]
 """One node of ComfyUI's /object_info."""
@@ -92,12 +124,38 @@ def generate(object_info: dict[str, NodeInfo], root: Path = ROOT) -> dict[Path, 
     }
     models = (root / MODELS).read_text(encoding="utf-8")
     troubles = troubleshooting((root / TROUBLESHOOTING).read_text(encoding="utf-8"))
+    translated = json.loads((root / TRANSLATIONS).read_text(encoding="utf-8"))
     files = {MODELS: fill(models, {}, troubles)}
     for name, info in nodes.items():
         page = root / PAGES / f"{name}.md"
         text = page.read_text(encoding="utf-8") if page.exists() else FIRST_PAGE.format(**info)
         files[PAGES / page.name] = fill(text, info, troubles)
+        files[PAGES / name / "zh.md"] = chinese_page(info, translated[name])
     return files
+
+
+def chinese_page(info: NodeInfo, translated: dict[str, Any]) -> str:
+    """A node's help in Chinese, of the texts that its widgets have in that language."""
+    inputs = []
+    for name, kind, options, is_optional in described_inputs(info):
+        text = translated["inputs"][name]
+        facts = [" / ".join(CHINESE_KINDS.get(one, code(one)) for one in kind.split(","))]
+        facts += [
+            f"{number(options['min'])} 至 {number(options['max'])}" if "min" in options else ""
+        ]
+        facts += ["可选" if is_optional else ""]
+        inputs.append(f"**{text['name']}** ({'，'.join(filter(None, facts))})：{text['tooltip']}")
+    outputs = [
+        f"**{text['name']}**：{text['tooltip']}" for text in translated.get("outputs", {}).values()
+    ]
+    return CHINESE_PAGE.format(
+        name=info["name"],
+        display_name=translated["display_name"],
+        description=translated["description"],
+        inputs=bullets(inputs, "没有。"),
+        outputs=bullets(outputs, "没有。"),
+        troubleshooting=TROUBLESHOOTING_URL,
+    )
 
 
 def fill(text: str, info: NodeInfo, troubles: list[Trouble]) -> str:
@@ -155,9 +213,9 @@ def errors_list(info: NodeInfo, troubles: list[Trouble]) -> str:
     )
 
 
-def bullets(entries: Iterable[str]) -> str:
+def bullets(entries: Iterable[str], none: str = "None of its own.") -> str:
     """A list, or the word that there is nothing."""
-    return "\n".join(f"* {entry}" for entry in entries) or "None of its own."
+    return "\n".join(f"* {entry}" for entry in entries) or none
 
 
 def troubleshooting(page: str) -> list[Trouble]:

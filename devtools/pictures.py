@@ -9,9 +9,16 @@ from pathlib import Path
 
 from PIL import Image
 from pulid_pack.devtools.comfyui import inputs_of
+from pulid_pack.devtools.portrait_workflow import PATH, REMOTE_PATH, TUNING_PATH
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = "docs/pictures"
+OF_WORKFLOWS = {
+    "portrait.jpg": PATH,
+    "portrait-remote.jpg": REMOTE_PATH,
+    "likeness-tuning.jpg": TUNING_PATH,
+}
+"""Pictures of whole graphs, and the workflow that each shows after its run."""
 ADVICE = "run `python dev.py pictures`"
 WANTED = os.environ.get("PICTURES") == "1"
 """Whether the browser tests take all pictures anew, as `dev.py pictures` asks."""
@@ -28,12 +35,12 @@ def digest(source: bytes) -> str:
     return hashlib.sha256(source).hexdigest()[:16]
 
 
-def save(screenshot: bytes, path: Path, source: bytes, longest_side: int) -> None:
-    """Write a screenshot as a small JPEG, with the digest of its source as comment."""
+def save(shot: bytes | Image.Image, path: Path, source: bytes, longest_side: int) -> None:
+    """Write a screenshot or drawing as a small JPEG, with the digest of its source as comment."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with Image.open(io.BytesIO(screenshot)) as picture:
-        picture.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
-        picture.convert("RGB").save(path, quality=85, optimize=True, comment=digest(source))
+    picture = shot if isinstance(shot, Image.Image) else Image.open(io.BytesIO(shot))
+    picture.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
+    picture.convert("RGB").save(path, quality=85, optimize=True, comment=digest(source))
 
 
 def is_fresh(path: Path, source: bytes) -> bool:

@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent.parent / "workflows"
-PATH = FOLDER / "portrait.json"
-REMOTE_PATH = FOLDER / "portrait-remote.json"
+PATH = FOLDER / "01 Portrait from one photo.json"
+REMOTE_PATH = FOLDER / "02 Portrait without a GPU.json"
+TUNING_PATH = FOLDER / "10 Which weight and start look best.json"
 PROMPT_NODES = {PATH: "CLIPTextEncode", REMOTE_PATH: "WavespeedFluxPulidRemote"}
 
 

@@ -46,7 +46,8 @@ class PulidApplyFlux(io.ComfyNode):
             "Shows what the encoder saw: the aligned face, and the masked gray crop.",
             search_aliases=[
                 *("pulid", "face", "identity", "likeness", "face id", "same person"),
-                *("人脸", "换脸", "身份"),
+                *("portrait", "ipadapter", "instantid", "reactor", "face swap"),
+                *("consistent character", "人脸", "换脸", "身份"),
             ],
             inputs=[
                 io.Model.Input(

@@ -23,6 +23,7 @@ from ..pulid_core.identity.file import load_identity, save_identity
 from ..pulid_core.identity.identity import Identity, blend_identities, provenance_text
 from ..pulid_core.identity.name import path_below
 from ..pulid_core.images import Pixels, bchw_to_bhwc, photo_to_bchw, photos_from_image
+from .display import shown
 from .model_files import find_identity, identity_choices, identity_folder
 from .portrait_display import show_person
 from .pulid_models import Pulid, step_callback
@@ -47,7 +48,8 @@ class PulidEncodeIdentity(io.ComfyNode):
             "which face was taken and what the encoder saw of it.",
             search_aliases=[
                 *("pulid", "face", "face id", "face embedding", "identity", "person", "likeness"),
-                *("人脸", "身份"),
+                *("portrait", "ipadapter", "instantid", "reactor", "face swap"),
+                *("consistent character", "人脸", "身份"),
             ],
             inputs=[
                 PulidSocket.Input("pulid", tooltip="From Load PuLID (FLUX)."),
@@ -194,7 +196,7 @@ class PulidSaveIdentity(io.ComfyNode):
                     raise
                 number += 1
             else:
-                return io.NodeOutput(str(saved), ui=ui.PreviewText(str(saved)))
+                return io.NodeOutput(str(saved), ui=shown(str(saved)))
 
 
 class PulidLoadIdentity(io.ComfyNode):
@@ -213,7 +215,8 @@ class PulidLoadIdentity(io.ComfyNode):
                 io.Combo.Input(
                     "identity_file",
                     options=identity_choices(),
-                    tooltip="A file in output/pulid_identities or models/pulid_identities.",
+                    tooltip="A file in output/pulid_identities or models/pulid_identities; the "
+                    "newest first.",
                 ),
             ],
             outputs=[
@@ -249,7 +252,8 @@ class PulidLoadIdentity(io.ComfyNode):
         """Read and check the file."""
         identity = load_identity(find_identity(identity_file))
         preview = ui.PreviewImage(identity.crops, cls=cls) if len(identity.crops) else None
-        return io.NodeOutput(identity, provenance_text(identity), ui=preview)
+        report = provenance_text(identity)
+        return io.NodeOutput(identity, report, ui=shown(report, preview))
 
 
 class PulidBlendIdentities(io.ComfyNode):
@@ -345,11 +349,12 @@ class PulidFaceSimilarity(io.ComfyNode):
         preview = _image_from_photos(
             [annotate(photo, found) for photo, found in zip(photos, comparisons, strict=True)]
         )
+        report = similarity_text(comparisons)
         return io.NodeOutput(
             mean_similarity(comparisons),
-            similarity_text(comparisons),
+            report,
             preview,
-            ui=ui.PreviewImage(preview, cls=cls),
+            ui=shown(report, ui.PreviewImage(preview, cls=cls)),
         )
 
 

@@ -10,10 +10,12 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..pulid_core.errors import MissingFilesError, PulidError
+from ..pulid_core.errors import MissingFilesError
 from ..pulid_core.face.analyser import AUTO_PROVIDER, CPU_PROVIDER
 from ..pulid_core.model_files.catalogue import EVA_CLIP, FACE_MODEL, FACE_PARSING, PULID
+from .display import shown
 from .model_files import (
+    AUTO,
     NONE,
     face_model_choices,
     fetch_command,
@@ -74,7 +76,8 @@ class PulidLoader(io.ComfyNode):
                     options=file_choices(PULID),
                     default="auto",
                     tooltip="PuLID-FLUX checkpoint in models/pulid. auto takes "
-                    "pulid_flux_v0.9.1, else the next one found.",
+                    "pulid_flux_v0.9.1, else the next one found. A known file that is not there is "
+                    "replaced by another of its kind, and the node says by which.",
                 ),
                 io.Combo.Input(
                     "eva_clip_file",
@@ -111,12 +114,15 @@ class PulidLoader(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, **choices: str | None) -> bool | str:
-        """Say at queue time which files are missing, where they belong and how to get them."""
-        try:
-            _find(**choices)
-        except PulidError as error:
-            return str(error)
+    def validate_inputs(cls, **choices: str | None) -> bool:
+        """Say at queue time which files are missing, where they belong and how to get them.
+
+        A text that is returned ComfyUI repeats for every input; an error that is raised it tells once.
+
+        Raises:
+            MissingFilesError: With all files that are missing.
+        """
+        _find(**choices)
         return True
 
     @classmethod
@@ -139,13 +145,15 @@ class PulidLoader(io.ComfyNode):
         provider: str,
     ) -> io.NodeOutput:
         """Check the PuLID file and hand out the set-up."""
-        found = _find(
-            pulid_file=pulid_file,
-            eva_clip_file=eva_clip_file,
-            face_parsing_file=face_parsing_file,
-            face_model=face_model,
-        )
-        return io.NodeOutput(Pulid(PulidPaths(**found, provider=provider)))
+        choices = {
+            "pulid_file": pulid_file,
+            "eva_clip_file": eva_clip_file,
+            "face_parsing_file": face_parsing_file,
+            "face_model": face_model,
+        }
+        found = _find(**choices)
+        pulid = Pulid(PulidPaths(**found, provider=provider))
+        return io.NodeOutput(pulid, ui=shown(_taken_instead(choices, found)))
 
 
 def _find(**choices: str | None) -> dict[str, Any]:
@@ -164,6 +172,16 @@ def _find(**choices: str | None) -> dict[str, Any]:
     if missing:
         raise MissingFilesError(missing, fetch_command())
     return found
+
+
+def _taken_instead(choices: dict[str, str], found: dict[str, Path | None]) -> str:
+    """A line for each file that is not the one named: found by auto, or of the same kind."""
+    taken = {name: found[name] for name in FILES if choices[name] != NONE}
+    return "\n".join(
+        f"{name}: {path.name}" + ("" if choices[name] == AUTO else f" for {choices[name]}")
+        for name, path in taken.items()
+        if path is not None and path.name != Path(choices[name]).name
+    )
 
 
 def _find_one(name: str, choice: str | None) -> Path | None:

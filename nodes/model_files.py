@@ -64,12 +64,18 @@ def hash_memory_place() -> Path:
 
 
 def identity_choices() -> list[str]:
-    """Names of all saved identities, and of those put into models/pulid_identities."""
-    return [
-        name
-        for name in folder_paths.get_filename_list(IDENTITIES)
-        if name.endswith(IDENTITY_SUFFIX)
-    ]
+    """Names of all saved identities and of those put into models/pulid_identities, newest first."""
+    files = FOLDERS.files(IDENTITIES)
+    names = [name for name in files if name.endswith(IDENTITY_SUFFIX)]
+    return sorted(names, key=lambda name: _written(files[name]), reverse=True)
+
+
+def _written(path: Path) -> float:
+    """When a file was written; long ago when it is gone by now."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def find_identity(name: str) -> Path:
@@ -94,15 +100,14 @@ def file_choices(kind: ModelFile) -> list[str]:
 
 
 def find_file(kind: ModelFile, name: str) -> Path:
-    """Turn a choice into a path.
+    """Turn a choice into a path; for a known name that is not there, of another file of its kind.
 
     Raises:
         MissingFilesError: No such file; the text says where it belongs and how to get it.
     """
-    if name == AUTO:
+    path = None if name == AUTO else model_finder.find_chosen(kind, name, FOLDERS)
+    if path is None and (name == AUTO or model_finder.is_known_name(kind, name)):
         path = model_finder.find(kind, FOLDERS)
-    else:
-        path = model_finder.weight_files(kind, FOLDERS).get(name)
     if path is not None:
         return path
     target = model_finder.target(kind, FOLDERS)

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from comfy_api.latest import io, ui
-from comfy_execution.utils import get_executing_context
-from server import PromptServer
 from torch import Tensor
 
 from ..pulid_core.face.report import summary_text, warning_text
 from ..pulid_core.identity.identity import Identity
+from .display import shown
 
 LOGGER = logging.getLogger(__name__)
 
@@ -22,7 +21,7 @@ def show_person(
     pictures: Sequence[Tensor],
     node: type[io.ComfyNode],
     notes: Sequence[str] = (),
-) -> dict[str, Any] | None:
+) -> dict[str, Any]:
     """Show pictures of a person and what was found on the photos; warnings go to the log, too.
 
     Args:
@@ -32,21 +31,12 @@ def show_person(
         notes: Told after what was found.
 
     Returns:
-        The `ui` of the node's output; None when there is nothing to show.
+        The `ui` of the node's output.
     """
     warnings = "\n".join(filter(None, (warning_text(identity.photos), *notes)))
     if warnings:
         LOGGER.warning("PuLID looked at the photos:\n%s", warnings)
     text = "\n".join(filter(None, (summary_text(identity.photos), *notes)))
-    _say(text)
     saved = [image for batch in pictures for image in ui.PreviewImage(batch, cls=node).values]
-    shown: dict[str, Any] = {"images": saved, "animated": (False,)} if saved else {}
-    return shown | ({"text": (text,)} if text else {}) or None
-
-
-def _say(text: str) -> None:
-    """Write below the node that is being executed; the frontend keeps it there until the next run."""
-    context = get_executing_context()
-    server = getattr(PromptServer, "instance", None)
-    if text and context and server:
-        server.send_progress_text(text, context.node_id)
+    images = {"images": saved, "animated": (False,)} if saved else {}
+    return {**images, **shown(text)}

@@ -17,7 +17,7 @@ import comfy.utils
 import folder_paths
 import numpy as np
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
@@ -30,15 +30,13 @@ from ..pulid_core.wavespeed import (
     parse_size,
 )
 from ..pulid_core.wavespeed.errors import RemoteCancelled, RemoteInputError
+from .display import shown
 from .wavespeed_inputs import batch_inputs, expert_inputs, limit_inputs, main_inputs
 
 LOGGER = logging.getLogger(__name__)
 
 CATEGORY = "PuLID FLUX/remote"
 STATE_FOLDER = "wavespeed_flux_pulid"  # in ComfyUI's user folder; not reachable over HTTP
-PRICE_BADGE = (
-    """{"type": "usd", "usd": 0.02 * widgets.num_images, "format": {"approximate": true}}"""
-)
 
 WATCH_S = 0.25
 """How often a waiting node looks whether it was interrupted."""
@@ -168,9 +166,7 @@ def _output(batch: Batch) -> io.NodeOutput:
         torch.cat(same),  # (N, H, W, 3)
         json.dumps(report, indent=2, ensure_ascii=False),
         "\n".join(batch.prediction_ids),
-        ui=ui.PreviewText(
-            batch.summary
-        ),  # kept with the outputs, and shown when they come from there
+        ui=shown(batch.summary),
     )
 
 
@@ -184,7 +180,10 @@ class WavespeedFluxPulidRemote(io.ComfyNode):
             node_id="WavespeedFluxPulidRemote",
             display_name="WaveSpeed FLUX PuLID (remote)",
             category=CATEGORY,
-            search_aliases=["wavespeed", "pulid", "face", "identity", "portrait", "cloud"],
+            search_aliases=[
+                *("wavespeed", "pulid", "face", "identity", "portrait", "cloud"),
+                *("consistent character", "same person"),
+            ],
             description=(
                 "Generates portraits of the person in a photo with WaveSpeedAI's hosted FLUX-PuLID, "
                 "for about $0.02 per image. The photo is sent to WaveSpeedAI and kept there for up "
@@ -205,9 +204,6 @@ class WavespeedFluxPulidRemote(io.ComfyNode):
                     tooltip="One id per line. With prediction_id they are fetched again for free.",
                 ),
             ],
-            price_badge=io.PriceBadge(
-                expr=PRICE_BADGE, depends_on=io.PriceBadgeDepends(widgets=["num_images"])
-            ),
         )
 
     @classmethod
@@ -216,15 +212,16 @@ class WavespeedFluxPulidRemote(io.ComfyNode):
         prompt: str | None = None,
         size: str | None = None,
         prediction_id: str | None = "",
-    ) -> bool | str:
-        """Refuse at queue time what can be refused; a linked input is None and waits."""
+    ) -> bool:
+        """Refuse at queue time, once, what can be refused; a linked input is None and waits.
+
+        Raises:
+            RemoteInputError: The prompt is blank, or the size is none.
+        """
         if prompt is not None and not prompt.strip() and prediction_id == "":
-            return "The prompt must not be blank."
-        try:
-            if size is not None:
-                parse_size(size)
-        except RemoteInputError as error:
-            return str(error)
+            raise RemoteInputError("The prompt must not be blank.")
+        if size is not None:
+            parse_size(size)
         return True
 
     @classmethod
@@ -321,4 +318,4 @@ class WavespeedAccount(io.ComfyNode):
             report = f"No key found: set WAVESPEED_API_KEY, or put it into {key_file}. {price}"
         else:
             report = f"Key found. Balance ${account.balance_usd:.2f}. {price}"
-        return io.NodeOutput(report, ui=ui.PreviewText(report))
+        return io.NodeOutput(report, ui=shown(report))

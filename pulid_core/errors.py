@@ -35,7 +35,17 @@ def quoted(text: object) -> str:
 
 
 class PulidError(Exception):
-    """Base of all errors of this pack."""
+    """Base of all errors of this pack.
+
+    ComfyUI prints an error's module before its text, which for a node pack is the path of its folder.
+    """
+
+    __module__ = "pulid"
+
+    def __init_subclass__(cls, **options: object) -> None:
+        """Let every error print as `pulid.NoFaceError`."""
+        super().__init_subclass__(**options)
+        cls.__module__ = PulidError.__module__
 
 
 class ReferenceImageError(PulidError):
@@ -106,11 +116,11 @@ class MissingFilesError(PulidError):
     def __init__(self, files: Mapping[Path, str], command: str):
         self.files = dict(files)
         self.command = command
-        listed = "\n".join(f"* {path}:\n  {told}" for path, told in files.items())
+        names = ", ".join(path.name for path in files)
+        listed = "\n".join(f"* {path}: {told}" for path, told in files.items())
         super().__init__(
-            f"PulidLoader needs model files that are not there:\n{listed}\n"
-            f"Fetch them with\n  {command}\n"
-            "or download them by hand into these folders, and press R in ComfyUI."
+            f"PulidLoader needs model files that are not there: {names}. Fetch them with\n"
+            f"{command}\nor by hand, and press R in ComfyUI. Where they belong:\n{listed}"
         )
 
 

@@ -5,11 +5,12 @@ import sys
 import numpy as np
 import pytest
 from pulid_pack.pulid_core.encoder.vision_tower import load_vision_tower
-from pulid_pack.pulid_core.errors import MissingDependencyError
+from pulid_pack.pulid_core.errors import MissingDependencyError, PulidError
 from pulid_pack.pulid_core.face.analyser import FaceAnalyser
 from pulid_pack.pulid_core.face.quality import sharpness
 from pulid_pack.pulid_core.model_files.download import plan
 from pulid_pack.pulid_core.model_files.finder import extra_folders
+from pulid_pack.pulid_core.wavespeed.errors import RemoteError, WaveSpeedError
 
 PACKAGES = {
     "cv2": ("opencv-python", lambda _: sharpness(np.zeros((512, 512, 3), np.uint8))),
@@ -83,3 +84,12 @@ def forget(module, monkeypatch):
     """As if it had not been imported yet."""
     for name in [n for n in sys.modules if n.partition(".")[0] == module]:
         monkeypatch.delitem(sys.modules, name)
+
+
+def test_an_error_prints_under_a_short_name():
+    """ComfyUI writes module and name before the text; of a node pack the module is a path."""
+    kinds = [PulidError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    assert {RemoteError, WaveSpeedError} < set(kinds)
+    assert {kind.__module__ for kind in kinds} == {"pulid"}

@@ -111,6 +111,80 @@ def test_no_two_workflows_share_an_id_or_a_file_name():
     assert len(set(prefixes)) == len(prefixes)
 
 
+def test_the_names_read_as_titles_and_stand_in_order():
+    """ComfyUI shows nothing else of a workflow; most file systems list by name."""
+    names = [path.stem for path in PATHS]
+    assert [name for name in names if not re.fullmatch(r"\d\d [A-Z][A-Za-z ]{10,50}", name)] == []
+    assert [int(name[:2]) for name in names] == list(range(1, len(names) + 1))
+
+
+def seen_at(workflow: dict, width: int, height: int) -> tuple[float, list[Box]]:
+    """The zoom at which ComfyUI opens a workflow, and every node's box on the screen then.
+
+    Its fit: the nodes' bounds, 10 units wider on each side, on three quarters of the window.
+    """
+    boxes = [box(node) for node in workflow["nodes"]]
+    left, top = (min(one[i] for one in boxes) - 10 for i in (0, 1))
+    right, bottom = (max(one[i] for one in boxes) + 10 for i in (2, 3))
+    zoom = 0.75 * min(width / (right - left), height / (bottom - top))
+    x, y = width / 2 - zoom * (left + right) / 2, height / 2 - zoom * (top + bottom) / 2
+    return zoom, [(x + zoom * a, y + zoom * b, x + zoom * c, y + zoom * d) for a, b, c, d in boxes]
+
+
+@pytest.mark.parametrize(("width", "height"), [(1600, 1000), (1920, 950)])
+def test_it_opens_readable(workflow, width, height):
+    """Above the zoom that hides all text, and with nothing under ComfyUI's own map in the corner."""
+    zoom, boxes = seen_at(workflow, width, height)
+    assert zoom >= 0.6
+    minimap = (width - 261, height - 262, width - 8, height - 62)
+    assert not any(overlap(one, minimap) for one in boxes)
+
+
+def test_notes_stand_beside_a_group_with_room_to_grow(workflow):
+    """Nodes 2.0 needs more than half as much again for the same text; and it colours code in blue."""
+    others = [box(node) for node in workflow["nodes"]] + list(map(border, workflow["groups"]))
+    for note in notes_of(workflow):
+        left, top, right, bottom = mine = box(note)
+        grown = (left, top, right, bottom + 0.5 * (bottom - top))
+        assert not any(overlap(grown, other) for other in others if other != mine), note["title"]
+        reach = (left - 60, top - 60, right + 60, bottom + 60)
+        assert any(overlap(reach, border(group)) for group in workflow["groups"]), note["title"]
+        assert "`" not in note["widgets_values"][0]
+
+
+def test_the_loader_names_its_files(workflow):
+    """Named files ComfyUI offers to download; of `auto` it knows nothing."""
+    for node in workflow["nodes"]:
+        if node["type"] == "PulidLoader":
+            values = set(node["widgets_values"])
+            models = {model["name"] for model in node["properties"].get("models", ())}
+            assert values - {"none", "auto", "antelopev2"} == models & values
+            assert widgets_of(node)["pulid_file"] in models
+
+
+def test_a_second_person_cannot_hide_behind_the_first(workflow):
+    """Saved under a name that is taken they would be numbered, and the first go on being loaded."""
+    for node in workflow["nodes"]:
+        if node["type"] == "PulidSaveIdentity":
+            assert widgets_of(node)["if_exists"] == "error"
+
+
+def test_apps_show_a_photo_a_prompt_and_the_picture():
+    """The portraits, in ComfyUI's app mode; it reads nodes and widgets by their numbers and names."""
+    apps = {
+        path: workflow["extra"]["linearData"]
+        for path in PATHS
+        if "linearData" in (workflow := portrait_workflow.read(path))["extra"]
+    }
+    assert set(apps) == {portrait_workflow.PATH, portrait_workflow.REMOTE_PATH}
+    for path, app in apps.items():
+        nodes = {node["id"]: node for node in portrait_workflow.read(path)["nodes"]}
+        photo, prompt = (widgets_of(nodes[number])[name] for number, name in app["inputs"])
+        assert photo == "portrait.png"
+        assert len(prompt.split()) > 5
+        assert [nodes[number]["type"] for number in app["outputs"]] == ["SaveImage"]
+
+
 def test_no_node_covers_another(workflow):
     pairs = itertools.combinations(workflow["nodes"], 2)
     assert [(a["type"], b["type"]) for a, b in pairs if overlap(box(a), box(b))] == []

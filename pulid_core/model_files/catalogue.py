@@ -209,7 +209,7 @@ FLUX_FILES = (
     ),
     ModelFile(
         "flux1-dev-kontext_fp8_scaled.safetensors",
-        "FLUX.1 Kontext, for kontext-edit",
+        "FLUX.1 Kontext, for New scene with the same face",
         ("diffusion_models",),
         "Comfy-Org/flux1-kontext-dev_ComfyUI",
         "split_files/diffusion_models/flux1-dev-kontext_fp8_scaled.safetensors",
@@ -220,7 +220,7 @@ FLUX_FILES = (
     ),
     ModelFile(
         "FLUX.1-dev-ControlNet-Union-Pro-2.0.safetensors",
-        "a ControlNet, for portrait-pose-and-lora",
+        "a ControlNet, for Pose and style of your choice",
         ("controlnet",),
         "Shakker-Labs/FLUX.1-dev-ControlNet-Union-Pro-2.0",
         "diffusion_pytorch_model.safetensors",
@@ -231,7 +231,7 @@ FLUX_FILES = (
     ),
     ModelFile(
         "flux_realism_lora.safetensors",
-        "a LoRA, for portrait-pose-and-lora",
+        "a LoRA, for Pose and style of your choice",
         ("loras",),
         "comfyanonymous/flux_RealismLora_converted_comfyui",
         "flux_realism_lora.safetensors",

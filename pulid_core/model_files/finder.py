@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, Protocol
 
 from ..errors import PulidError, importing
@@ -72,6 +72,23 @@ def find(file: ModelFile, folders: ModelFolders) -> Path | None:
             if fnmatch(Path(name).name.lower(), pattern):
                 return path
     return None
+
+
+def is_known_name(file: ModelFile, name: str) -> bool:
+    """Whether a name, with any folder before it, is one that `auto` takes for this file."""
+    return any(fnmatch(_base_name(name).lower(), pattern) for pattern in file.auto_patterns)
+
+
+def find_chosen(file: ModelFile, name: str, folders: ModelFolders) -> Path | None:
+    """Where the file lies that a node names, or one of the same name in another folder."""
+    files = weight_files(file, folders)
+    same = (path for path in files.values() if path.name == _base_name(name))
+    return files.get(name) or next(same, None)
+
+
+def _base_name(name: str) -> str:
+    """The name without folders; a workflow may come from Windows."""
+    return PureWindowsPath(name).name
 
 
 def find_by_name(file: ModelFile, folders: ModelFolders) -> Path | None:

@@ -1,19 +1,16 @@
-"""ComfyUI's own frontend in a headless Chromium, once for every supported ComfyUI.
+"""ComfyUI's own frontend in a headless Chromium: the newest in full, a walk through the older ones.
 
 CHROMIUM names the browser, which `dev.py test` finds or installs. Without it nothing here is collected.
+ComfyUI's settings stay as a new user finds them.
 """
 
-import json
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import requests
-from pulid_pack.devtools import comfyui_source, example_photos, pictures, portrait_workflow
-from pulid_pack.devtools.comfyui import ComfyServer
-from pulid_pack.devtools.workflow_conversion import to_prompt
+from pulid_pack.devtools import comfyui_source, example_photos, pictures
+from pulid_pack.devtools.comfyui import ROOT, ComfyServer
 
 CHROMIUM = os.environ.get("CHROMIUM")
 
@@ -22,26 +19,28 @@ if not CHROMIUM:
 else:
     from playwright.sync_api import Browser, sync_playwright
     from pulid_pack.tests.browser.frontend import Frontend
-    from pulid_pack.tests.conftest import CACHE, started
+    from pulid_pack.tests.conftest import CACHE, comfyui_folder, started
 
     # As root Chromium has no sandbox; the others keep it from looking for Google's hosts.
     ARGUMENTS = (
         *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
         *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     )
-    SETTINGS = {
-        "Comfy.TutorialCompleted": True,  # the template browser opens when it is asked for
-        "Comfy.Minimap.Visible": False,
-        "Comfy.Graph.CanvasInfo": False,
-        "Comfy.Graph.CanvasMenu": False,
-        "LiteGraph.Canvas.MinFontSizeForLOD": 0,  # pictures show all texts, however small
-        "LiteGraph.Node.TooltipDelay": 0,
-    }
+    OLDER = [*comfyui_source.VERSIONS]
+    """Each ComfyUI with the frontend that it asks for."""
 
     def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.path.parent == Path(__file__).parent:
                 item.add_marker("comfy")
+
+    def frontend_of(version: str) -> tuple[str, str, str]:
+        """ComfyUI's version, and the options that give it its own frontend or the newest."""
+        is_newest = version == "newest"
+        release = comfyui_source.NEWEST_FRONTEND if is_newest else ""
+        version = comfyui_source.NEWEST if is_newest else version
+        folder = comfyui_source.provide_frontend(version, CACHE, release=release)
+        return version, "--front-end-root", str(folder)
 
     @pytest.fixture(scope="session")
     def browser() -> Iterator[Browser]:
@@ -49,41 +48,68 @@ else:
         with sync_playwright() as playwright:
             yield playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
 
-    @pytest.fixture(scope="session", params=comfyui_source.VERSIONS)
+    @pytest.fixture(scope="session", params=["newest"])
     def version(request) -> str:
-        """Each ComfyUI of the matrix in turn."""
+        """The newest frontend; a test that asks for others is parametrized with OLDER."""
         return request.param
 
     @pytest.fixture(scope="session")
     def comfyui(version, tmp_path_factory, stage, demo_photo, wavespeed) -> Iterator[ComfyServer]:
-        """A server with that version's own frontend, and the pictures that the workflows name."""
-        frontend = comfyui_source.provide_frontend(version, CACHE)
+        """A server with every model, a key, and the pictures that the workflows name."""
+        version, *options = frontend_of(version)
         base_dir = tmp_path_factory.mktemp("browser")
-        options = ("--front-end-root", str(frontend))
         with started(version, base_dir, stage, demo_photo, wavespeed, options) as server:
             for photo in example_photos.write_photos(base_dir / "photos"):
                 server.upload_image(photo)
-            for name, value in SETTINGS.items():
-                requests.post(f"{server.url}/api/settings/{name}", json=value, timeout=60)
-            save_identity(server)
             yield server
 
-    def save_identity(server: ComfyServer) -> None:
-        """Make the file that identity-load.json and its node ask for."""
-        workflow = (portrait_workflow.FOLDER / "identity-save.json").read_text(encoding="utf-8")
-        prompt = to_prompt(json.loads(workflow), server.object_info())
-        with ThreadPoolExecutor() as outside_of_playwrights_loop:
-            run = outside_of_playwrights_loop.submit(server.run, prompt).result()
-        assert run.error is None, run.error
-        server.free()  # so that identity-save.json has something to do
-
     @pytest.fixture
-    def frontend(browser, comfyui) -> Iterator[Frontend]:
+    def saved_person(comfyui) -> Iterator[None]:
+        """What one has who ran the template that saves a person; opening asks for the name alone."""
+        path = comfyui.base_dir / "output" / "pulid_identities" / "person.safetensors"
+        is_new = not path.exists()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        yield
+        if is_new:
+            path.unlink()
+
+    @pytest.fixture(scope="session")
+    def bare_comfyui(version, tmp_path_factory) -> Iterator[ComfyServer]:
+        """A server as a new user has it: this pack, no model, no key, no photo."""
+        version, *options = frontend_of(version)
+        base_dir = tmp_path_factory.mktemp("bare")
+        (base_dir / "nothing").mkdir()
+        folder = comfyui_folder(version)
+        environment = {"WAVESPEED_API_KEY": ""}
+        with ComfyServer(
+            folder,
+            base_dir,
+            base_dir / "nothing",
+            packs=(ROOT,),
+            cpu=True,
+            options=options,
+            environment=environment,
+        ) as server:
+            yield server
+
+    def opened(browser: Browser, server: ComfyServer) -> Iterator[Frontend]:
         """A user's fresh browser window; afterwards, nothing of ours may have gone wrong in it."""
-        window = Frontend.in_new_window(browser, comfyui)
+        window = Frontend.in_new_window(browser, server)
         yield window
         window.close()
         # New workflows and nodes lack their pictures until they are taken.
-        assert [
+        complaints = [
             text for text in window.complaints if not (pictures.WANTED and ".jpg" in text)
-        ] == []
+        ]
+        assert complaints == []
+
+    @pytest.fixture
+    def frontend(browser, comfyui) -> Iterator[Frontend]:
+        """A window on the ComfyUI that has everything."""
+        yield from opened(browser, comfyui)
+
+    @pytest.fixture
+    def bare_frontend(browser, bare_comfyui) -> Iterator[Frontend]:
+        """A window on the ComfyUI that has nothing."""
+        yield from opened(browser, bare_comfyui)

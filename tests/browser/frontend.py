@@ -25,21 +25,30 @@ TO_SCREEN = """([x, y]) => {
     const { canvas, ds } = app.canvas, corner = canvas.getBoundingClientRect();
     return [corner.left + (x + ds.offset[0]) * ds.scale, corner.top + (y + ds.offset[1]) * ds.scale];
 }"""
-FIT = """([left, top, right, bottom]) => {
-    const { canvas, ds } = app.canvas, size = canvas.getBoundingClientRect();
-    ds.scale = Math.min(size.width / (right - left), size.height / (bottom - top));
-    ds.offset[0] = (size.width / ds.scale - left - right) / 2;
-    ds.offset[1] = (size.height / ds.scale - top - bottom) / 2;
-    app.canvas.setDirty(true, true);
+# Every node as it stands on the screen, and what lies over its corners, if not the graph itself.
+LOOK = """() => {
+    const { canvas, ds } = app.canvas, corner = canvas.getBoundingClientRect();
+    const ours = "[data-node-id], .dom-widget, .comfy-markdown, .comfy-multiline-input";
+    const over = (x, y) => {
+        const top = document.elementFromPoint(x, y);
+        return top === canvas || top?.closest(ours) ? [] : [top?.outerHTML.slice(0, 200) ?? "edge"];
+    };
+    return app.graph.nodes.map((node) => {
+        const drawn = document.querySelector(`[data-node-id="${node.id}"]`)?.getBoundingClientRect();
+        let [x, y, w, h] = node.boundingRect;
+        x = corner.left + (x + ds.offset[0]) * ds.scale, y = corner.top + (y + ds.offset[1]) * ds.scale;
+        w *= ds.scale, h *= ds.scale;
+        if (drawn) ({ x, y, width: w, height: h } = drawn);
+        const [left, top, right, bottom] = [x + 3, y + 3, x + w - 3, y + h - 3];
+        const covered = [[left, top], [right, top], [left, bottom], [right, bottom]].flatMap(
+            ([x, y]) => over(x, y));
+        return { name: node.title, box: [x, y, x + w, y + h], covered };
+    });
 }"""
-BOUNDS = """([margin, withNotes]) => {
-    const nodes = app.graph.nodes.filter((n) => withNotes || n.type !== "MarkdownNote");
-    const boxes = [...nodes.map((n) => n.boundingRect), ...app.graph.groups.map((g) => g._bounding)];
-    return [Math.min(...boxes.map((b) => b[0])) - margin,
-            Math.min(...boxes.map((b) => b[1])) - margin,
-            Math.max(...boxes.map((b) => b[0] + b[2])) + margin,
-            Math.max(...boxes.map((b) => b[1] + b[3])) + margin];
-}"""
+# Of each note: how high its text is, and how high the room for it.
+NOTES = """() => [...document.querySelectorAll(".comfy-markdown, .widget-markdown")]
+    .filter((note) => note.checkVisibility())
+    .map((note) => [note.innerText, note.scrollHeight, note.clientHeight])"""
 HEAR = """() => {
     window.heard = { titles: [], interrupted: 0 };
     new MutationObserver(() => heard.titles.push(document.title)).observe(
@@ -74,8 +83,20 @@ class Frontend:
         window.page.goto(server.url)
         window.page.wait_for_function("window.app?.graph && app.extensionManager?.workflow")
         window.button("Templates").wait_for()
+        window.send_away_greetings()
         window.page.evaluate(HEAR)
         return window
+
+    def send_away_greetings(self) -> None:
+        """Close what greets the first visit, which some frontends do a moment later."""
+        dialog = self.page.get_by_role("dialog")
+        for _ in range(3):
+            self.page.wait_for_timeout(500)
+            if dialog.count():
+                self.page.keyboard.press("Escape")
+                self.page.wait_for_timeout(500)
+            if dialog.count():
+                dialog.get_by_label("Close").first.click()
 
     def close(self) -> None:
         """Close the window."""
@@ -87,6 +108,8 @@ class Frontend:
             message.type == "error"
             and OURS.search(f"{message.text} {url}")
             and not PROBE.search(url)
+            # The frontend asks other hosts about models and packs, which ComfyUI's own policy forbids.
+            and "Content Security Policy" not in message.text
         ):
             self.complaints.append(f"console: {message.text} {url}")
 
@@ -151,7 +174,7 @@ class Frontend:
 
     def _wait_for_workflow(self, name: str) -> None:
         self.page.wait_for_function(
-            "(name) => app.extensionManager.workflow.activeWorkflow?.filename === name"
+            "(name) => app.extensionManager.workflow.activeWorkflow?.filename.startsWith(name)"
             " && app.graph.nodes.length > 0",
             arg=name,
         )
@@ -164,6 +187,46 @@ class Frontend:
     def prompt(self) -> dict[str, Any]:
         """The open workflow as the frontend would send it to the server."""
         return self.page.evaluate("app.graphToPrompt().then((result) => result.output)")
+
+    def app_mode(self) -> str:
+        """Switch to the newest frontend's app mode, and return all that is read there."""
+        self.button("Enter app mode").click()
+        self.page.get_by_text("Number of runs").wait_for()
+        return self.page.locator("body").inner_text()
+
+    def leave_app_mode(self) -> None:
+        """Go back to the graph."""
+        self.page.keyboard.press("Escape")  # the greeting of the first visit
+        self.button("Enter node graph").click()
+        self.button("Enter app mode").wait_for()
+
+    def zoom(self) -> float:
+        """How large the graph is shown; texts vanish below 0.57."""
+        return self.page.evaluate("app.canvas.ds.scale")
+
+    def look(self) -> list[dict[str, Any]]:
+        """Every node on the screen: name, box (left, top, right, bottom), what covers its corners."""
+        return self.page.evaluate(LOOK)
+
+    def notes(self) -> list[tuple[str, float, float]]:
+        """Every note's text, its height, and the height of the room for it."""
+        return self.page.evaluate(NOTES)
+
+    def use_nodes_2(self, wanted: bool) -> None:
+        """Switch Nodes 2.0 on or off, as its users have."""
+        setting = "app.extensionManager.setting"
+        self.page.evaluate(f"(on) => {setting}.set('Comfy.VueNodes.Enabled', on)", wanted)
+        self.page.wait_for_timeout(500)
+
+    def shown_text(self, kind: str) -> str:
+        """The text that stands on the one node of a type, as a user reads it."""
+        return self.page.evaluate(
+            """(kind) => { const node = app.graph.nodes.find((one) => one.type === kind);
+                 const box = node.widgets?.find((one) => one.name === "report_on_node")?.element;
+                 const { width, height } = box?.getBoundingClientRect() ?? {};
+                 return width > 150 && height > 8 && box.checkVisibility() ? box.innerText : ""; }""",
+            kind,
+        )
 
     def unknown_nodes(self) -> list[str]:
         """Types of nodes that this frontend cannot show, or marks as wrong."""
@@ -181,6 +244,20 @@ class Frontend:
         result = answer.value.json()
         assert answer.value.ok, result
         return result["prompt_id"]
+
+    def refused_run(self) -> dict[str, Any]:
+        """Press Run and return why the server refuses."""
+        with self.page.expect_response(lambda answer: answer.url.endswith("/prompt")) as answer:
+            self.page.get_by_role("button", name="Run", exact=True).first.click()
+        assert answer.value.status == 400
+        return answer.value.json()
+
+    def issues(self) -> str:
+        """The text of the newest frontend's panel of issues, opened from the message about them."""
+        self.page.get_by_text("View details").last.click()
+        self.page.wait_for_timeout(1000)
+        panel = self.page.get_by_text("Workflow Overview").locator("xpath=ancestor::*[4]")
+        return panel.inner_text()
 
     def press_cancel(self) -> None:
         """Press the cross beside Run."""
@@ -237,7 +314,13 @@ class Frontend:
             [kind, x, y],
         )
 
-    def choose(self, node_id: str, widget: str, value: str) -> None:
+    def node_of(self, kind: str) -> str:
+        """The id of the one node of a type."""
+        return self.page.evaluate(
+            "(kind) => String(app.graph.nodes.find((node) => node.type === kind).id)", kind
+        )
+
+    def choose(self, node_id: str, widget: str, value: str | int) -> None:
         """Choose a value in a widget of a node."""
         self.page.evaluate(
             """([id, name, value]) => { const node = app.graph.getNodeById(id);
@@ -307,12 +390,9 @@ class Frontend:
 
     # Pictures
 
-    def show_graph(self, width: int, height: int = 0, *, margin=20, with_notes=True) -> None:
-        """Show the whole graph and nothing else, in a window of its own proportions or these."""
-        self.page.evaluate("app.extensionManager.focusMode = true")
-        left, top, right, bottom = self.page.evaluate(BOUNDS, [margin, with_notes])
-        height = height or round(width * (bottom - top) / (right - left))
-        self.page.set_viewport_size({"width": width, "height": height})
-        self.page.wait_for_timeout(500)
-        self.page.evaluate(FIT, [left, top, right, bottom])
-        self.page.wait_for_timeout(700)
+    def picture_of(self, boxes: list[list[float]], margin: float = 12) -> bytes:
+        """What stands in these boxes on the screen."""
+        left, top = (min(box[i] for box in boxes) - margin for i in (0, 1))
+        right, bottom = (max(box[i] for box in boxes) + margin for i in (2, 3))
+        clip = {"x": left, "y": top, "width": right - left, "height": bottom - top}
+        return self.page.screenshot(clip=clip)

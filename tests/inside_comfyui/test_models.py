@@ -1,5 +1,7 @@
 """Finding model files, and keeping models in memory only as long as they are needed."""
 
+import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ import torch
 import utils.extra_config
 from comfy.cli_args import args
 from pulid_pack.nodes import identity as identity_nodes
+from pulid_pack.nodes import loader as loader_nodes
 from pulid_pack.nodes import model_files
 from pulid_pack.nodes.identity import PulidFaceSimilarity, PulidLoadIdentity
 from pulid_pack.nodes.loader import PulidLoader
@@ -60,6 +63,39 @@ def test_auto_takes_the_best_known_name_in_any_folder(folders):
     assert model_files.find_file(EVA_CLIP, "auto") == eva
 
 
+def test_a_known_file_that_is_gone_is_replaced_by_its_own_kind_alone(folders, monkeypatch):
+    """And the node says by which; a name of nobody's is told as missing."""
+    mine, shared = folders
+    monkeypatch.setattr(loader_nodes, "Pulid", lambda paths: paths)  # the files are empty
+    touch(mine / "pulid/another_model.safetensors")
+    for gone in ("pulid_flux_v0.9.1.safetensors", "another.safetensors"):
+        with pytest.raises(MissingFilesError, match=re.escape(gone)):
+            model_files.find_file(PULID, gone)
+    older = touch(shared / "pulid/pulid_flux_v0.9.0.safetensors")
+    assert model_files.find_file(PULID, "pulid_flux_v0.9.1.safetensors") == older
+    assert model_files.find_file(PULID, "from\\Windows\\pulid_flux_v0.9.1.safetensors") == older
+    with pytest.raises(MissingFilesError, match="another"):
+        model_files.find_file(PULID, "another.safetensors")
+    found = PulidLoader.execute("pulid_flux_v0.9.1.safetensors", "none", "none", "none", "auto")
+    (text,) = found.ui["text"]
+    assert text == "pulid_file: pulid_flux_v0.9.0.safetensors for pulid_flux_v0.9.1.safetensors"
+    newer = touch(shared / "pulid/flux/pulid_flux_v0.9.1.safetensors")
+    assert model_files.find_file(PULID, "pulid_flux_v0.9.1.safetensors") == newer
+    found = PulidLoader.execute("pulid_flux_v0.9.1.safetensors", "none", "none", "none", "auto")
+    assert found.ui["text"] == ("",)
+
+
+def test_the_newest_identity_stands_first(folders, monkeypatch):
+    """Also when a file has gone since ComfyUI listed it."""
+    mine, _ = folders
+    names = ("older", "newest", "gone")
+    files = {f"{name}.safetensors": touch(mine / f"{name}.safetensors") for name in names}
+    os.utime(files["older.safetensors"], (1, 1))
+    files["gone.safetensors"].unlink()
+    monkeypatch.setattr(model_files.ComfyFolders, "files", lambda _, name: files)
+    assert model_files.identity_choices()[:2] == ["newest.safetensors", "older.safetensors"]
+
+
 def test_all_missing_files_are_told_at_once(folders):
     """Each with its place, what it is, size, licence and source; then the command that fetches them."""
     mine, shared = folders
@@ -67,10 +103,13 @@ def test_all_missing_files_are_told_at_once(folders):
         PulidLoader.execute("auto", "auto", "auto", "antelopev2", "auto")
     told = str(raised.value)
     choices = dict.fromkeys(("pulid_file", "eva_clip_file", "face_parsing_file"), "auto")
-    assert PulidLoader.validate_inputs(**choices, face_model="antelopev2", provider="auto") == told
+    with pytest.raises(MissingFilesError) as refused:
+        PulidLoader.validate_inputs(**choices, face_model="antelopev2", provider="auto")
+    assert str(refused.value) == told
     for file in FACE_FILES:
-        assert f"* {mine / file.folder / file.name}:\n  {file.summary}\n" in told
-    assert raised.value.command in told
+        assert f"\n* {mine / file.folder / file.name}: {file.summary}" in told
+        assert file.name in told.splitlines()[0]
+    assert told.splitlines()[1] == raised.value.command
     assert "press R in ComfyUI" in told
 
     touch(shared / "pulid/pulid_flux_v0.9.1.safetensors")

@@ -135,8 +135,9 @@ def test_missing_files_are_told_at_queue_time(bad_server, models):
     try:
         run = bad_server.run(portrait())
         ((loader, refusal),) = run.node_errors.items()
-        # ComfyUI shows the refusal at every input of the node.
-        (told,) = {error["details"].partition(" - ")[2] for error in refusal["errors"]}
+        (error,) = refusal["errors"]
+        assert error["extra_info"]["exception_type"] == "pulid.MissingFilesError"
+        told = error["details"]
         command = told.partition("Fetch them with\n")[2].splitlines()[0]
         plan = subprocess.run(
             shlex.split(command),

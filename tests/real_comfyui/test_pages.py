@@ -1,5 +1,7 @@
 """Help pages over real servers: in step with the nodes, and delivered."""
 
+from pathlib import Path
+
 import pytest
 import requests
 from pulid_pack.devtools import pictures
@@ -18,7 +20,8 @@ def test_the_pages_are_those_of_the_nodes(matrix_server):
         if not (ROOT / path).exists() or (ROOT / path).read_text(encoding="utf-8") != text
     ]
     assert stale == [], "run python dev.py pages"
-    assert {path.name for path in (ROOT / PAGES).glob("*.md")} <= {path.name for path in fresh}
+    pages = {path.relative_to(ROOT) for path in (ROOT / PAGES).rglob("*.md")}
+    assert pages <= fresh.keys()
 
 
 def test_every_node_is_pictured_as_it_is(server):
@@ -31,14 +34,17 @@ def test_every_node_is_pictured_as_it_is(server):
 def test_the_browser_gets_the_pages(matrix_server):
     """Where the frontend asks for them, and not as HTML, which it takes for a missing page."""
     assert (ROOT / PAGES / "PulidApplyFlux.md").exists()
-    for page in (ROOT / PAGES).iterdir():
+    for page in filter(Path.is_file, (ROOT / PAGES).rglob("*")):
+        place = page.relative_to(ROOT / PAGES).as_posix()
         answer = requests.get(
-            f"{matrix_server.url}/extensions/{PACK_NAME}/docs/{page.name}", timeout=60
+            f"{matrix_server.url}/extensions/{PACK_NAME}/docs/{place}", timeout=60
         )
         assert answer.content == page.read_bytes()
         assert "html" not in answer.headers["Content-Type"]
 
 
-def test_no_script_of_ours_runs_in_the_browser(matrix_server):
+def test_one_script_of_ours_runs_in_the_browser(matrix_server):
+    """It shows what a node reports, which ComfyUI does for its own nodes only."""
     scripts = requests.get(f"{matrix_server.url}/extensions", timeout=60).json()
-    assert [script for script in scripts if PACK_NAME in script] == []
+    ours = [script for script in scripts if PACK_NAME in script]
+    assert ours == [f"/extensions/{PACK_NAME}/node_text.js"]

@@ -1,6 +1,5 @@
 """From photo to picture over a real server, in every supported ComfyUI."""
 
-import json
 import re
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pulid_pack.devtools import portrait_workflow
 from pulid_pack.devtools.workflow_conversion import to_prompt
 from pulid_pack.tests.real_comfyui.portrait_graph import portrait
 
@@ -33,8 +33,8 @@ def test_pack_loads_without_a_warning(matrix_server):
 
 
 def test_workflow_runs_unchanged(matrix_server):
-    """workflows/portrait.json as a user shares it: picture, face crop, a served second run."""
-    workflow = json.loads((ROOT / "workflows/portrait.json").read_text(encoding="utf-8"))
+    """The portrait template as a user shares it: picture, face crop, a served second run."""
+    workflow = portrait_workflow.read(portrait_workflow.PATH)
     prompt = to_prompt(workflow, matrix_server.object_info())
     run = matrix_server.run(prompt)
     assert run.error is None

@@ -334,9 +334,10 @@ def test_error_names_the_prediction(remote_server, service):
 
 @pytest.mark.parametrize(("inputs", "text"), [({"prompt": "  "}, "blank"), ({"size": "9"}, "1024")])
 def test_refused_when_queued(inputs, text, remote_server):
-    """A blank prompt or a malformed size does not even start."""
+    """A blank prompt or a malformed size does not even start, and is said once."""
     run = remote_server.run(graph(seed=70, **inputs))
-    assert text in json.dumps(run.node_errors["remote"])
+    (error,) = run.node_errors["remote"]["errors"]
+    assert text in error["details"]
 
 
 def test_account(remote_server):

@@ -17,7 +17,7 @@ from pulid_pack.tests.real_comfyui.portrait_graph import Prompt
 
 pytestmark = pytest.mark.comfy
 
-ELSEWHERE = {"portrait", "portrait-remote"}
+ELSEWHERE = {portrait_workflow.PATH.stem, portrait_workflow.REMOTE_PATH.stem}
 QUICK = {
     "EmptySD3LatentImage": {"width": 64, "height": 64},
     "KSampler": {"steps": 2},
@@ -96,14 +96,14 @@ def saved_picture(kitchen: Kitchen, name: str) -> tuple[Run, Prompt, np.ndarray]
 
 
 def test_every_workflow_has_a_test_that_runs_it():
-    tested = {name.removeprefix("test_").replace("_", "-") for name in globals()}
-    names = {path.stem for path in portrait_workflow.FOLDER.glob("*.json")}
-    assert names - ELSEWHERE <= tested
+    tested = {name.removeprefix("test_") for name in globals()}
+    names = {path.stem for path in portrait_workflow.FOLDER.glob("*.json")} - ELSEWHERE
+    assert {name[3:].lower().replace(" ", "_") for name in names} <= tested
 
 
-def test_portrait_pose_and_lora(kitchen):
+def test_pose_and_style_of_your_choice(kitchen):
     """Every key of LoRA and ControlNet finds its place, and pose, style and person all act."""
-    _, quick, usual = saved_picture(kitchen, "portrait-pose-and-lora")
+    _, quick, usual = saved_picture(kitchen, "09 Pose and style of your choice")
     assert [text for text in TROUBLE if text in kitchen.server.log_text()] == []
     for kind, name in (
         ("ControlNetApplyAdvanced", "strength"),
@@ -114,9 +114,9 @@ def test_portrait_pose_and_lora(kitchen):
         assert not np.array_equal(kitchen.picture(quick, **{node: {name: 0.0}}), usual), kind
 
 
-def test_two_people(kitchen):
+def test_two_people_in_one_picture(kitchen):
     """Both are found, both act, and exchanged they paint another picture."""
-    run, quick, usual = saved_picture(kitchen, "two-people")
+    run, quick, usual = saved_picture(kitchen, "05 Two people in one picture")
     left, right = (pixels(path) for path in shown(run, quick, "PulidApplyFlux"))
     assert not np.array_equal(left, right)
     first, second = ids(quick, "PulidApplyFlux")
@@ -128,9 +128,9 @@ def test_two_people(kitchen):
         assert not np.array_equal(kitchen.picture(quick, **changes), usual)
 
 
-def test_stylised_true_cfg(kitchen):
+def test_painting_of_a_person(kitchen):
     """The negative prompt counts, and so does the person."""
-    _, quick, usual = saved_picture(kitchen, "stylised-true-cfg")
+    _, quick, usual = saved_picture(kitchen, "07 Painting of a person")
     _, sampler = ids(quick, "KSamplerAdvanced")  # the first step knows no negative prompt
     negative, _ = quick[sampler]["inputs"]["negative"]
     assert not np.array_equal(kitchen.picture(quick, **{negative: {"text": "a painting"}}), usual)
@@ -138,9 +138,9 @@ def test_stylised_true_cfg(kitchen):
     assert not np.array_equal(kitchen.picture(quick, **{apply: {"weight": 0.0}}), usual)
 
 
-def test_kontext_edit(kitchen):
+def test_new_scene_with_the_same_face(kitchen):
     """Kontext sees the photo, and PuLID holds the face besides."""
-    _, quick, usual = saved_picture(kitchen, "kontext-edit")
+    _, quick, usual = saved_picture(kitchen, "08 New scene with the same face")
     (guidance,), (reference,) = ids(quick, "FluxGuidance"), ids(quick, "ReferenceLatent")
     blind = {guidance: {"conditioning": quick[reference]["inputs"]["conditioning"]}}
     assert not np.array_equal(kitchen.picture(quick, **blind), usual)
@@ -149,24 +149,24 @@ def test_kontext_edit(kitchen):
 
 
 def identity_save(kitchen: Kitchen) -> Run:
-    prompt = kitchen.prompt("identity-save")
+    prompt = kitchen.prompt("03 Save a person to a file")
     run = kitchen.run(prompt)
     (crops,) = shown(run, prompt, "PreviewImage")
     assert pixels(crops).shape == (336, 672, 3)
     return run
 
 
-def test_identity_save(kitchen):
+def test_save_a_person_to_a_file(kitchen):
     run = identity_save(kitchen)
     assert "1 face, took 0 in the order largest" in texts(run)
     assert "person" in texts(run)
     assert (kitchen.server.base_dir / "output/pulid_identities/person.safetensors").is_file()
 
 
-def test_identity_load(kitchen):
+def test_portrait_of_a_saved_person(kitchen):
     """The file that identity-save wrote paints what the photo paints."""
     identity_save(kitchen)
-    run, quick, usual = saved_picture(kitchen, "identity-load")
+    run, quick, usual = saved_picture(kitchen, "04 Portrait of a saved person")
     assert "PuLID file pulid_flux_v0.9.1.safetensors" in texts(run)
     assert "PulidLoadIdentity" in {quick[node]["class_type"] for node in run.images}
     (apply,), (loader,) = ids(quick, "PulidApplyFlux"), ids(quick, "PulidLoader")
@@ -176,9 +176,9 @@ def test_identity_load(kitchen):
     assert np.array_equal(usual, direct)
 
 
-def test_choose_face_in_group_photo(kitchen):
+def test_one_face_from_a_group_photo(kitchen):
     """Three faces are listed, and index 1 is another one than index 0."""
-    run, quick, _ = saved_picture(kitchen, "choose-face-in-group-photo")
+    run, quick, _ = saved_picture(kitchen, "06 One face from a group photo")
     assert "3 faces, took 1 in the order left-to-right" in texts(run)
     (crop,) = shown(run, quick, "PreviewImage")
     (encode,) = ids(quick, "PulidEncodeIdentity")
@@ -201,9 +201,11 @@ def cells(sheet: np.ndarray, columns: int, rows: int, size: tuple[int, int]) -> 
     ]
 
 
-def test_likeness_tuning(kitchen):
+def test_which_weight_and_start_look_best(kitchen):
     """Nine different pictures stand on the sheet, in the order of the grid, each judged."""
-    prompt = kitchen.prompt("likeness-tuning")  # under smaller pictures the captions wrap
+    prompt = kitchen.prompt(
+        "10 Which weight and start look best"
+    )  # under smaller pictures the captions wrap
     (sampler,) = ids(prompt, "KSampler")
     prompt[sampler]["inputs"]["steps"] = 6  # fewer cannot tell the starts
     run = kitchen.run(prompt)
@@ -215,9 +217,9 @@ def test_likeness_tuning(kitchen):
     assert len(shown(run, prompt, "PulidApplyFlux")) == 9
 
 
-def test_remote_batch_contact_sheet(kitchen, wavespeed):
+def test_six_portraits_on_one_sheet_without_a_gpu(kitchen, wavespeed):
     """Six different pictures within the limit, alone and on the sheet."""
-    prompt = kitchen.prompt("remote-batch-contact-sheet")
+    prompt = kitchen.prompt("11 Six portraits on one sheet without a GPU")
     (remote,) = ids(prompt, "WavespeedFluxPulidRemote")
     paid = wavespeed.paid
     run = kitchen.run(prompt)
@@ -231,9 +233,9 @@ def test_remote_batch_contact_sheet(kitchen, wavespeed):
         assert np.abs(cell.mean(axis=(0, 1)) - picture.mean(axis=(0, 1))).max() < 1
 
 
-def test_remote_draft_local_refine(kitchen):
+def test_hosted_draft_refined_on_your_gpu(kitchen):
     """The draft is shown, the refined picture differs from it, and depends on it."""
-    run, quick, picture = saved_picture(kitchen, "remote-draft-local-refine")
+    run, quick, picture = saved_picture(kitchen, "12 Hosted draft refined on your GPU")
     (draft,) = shown(run, quick, "PreviewImage")
     assert pixels(draft).shape == picture.shape == (256, 256, 3)
     assert np.abs(pixels(draft).astype(int) - picture).mean() > 5

@@ -1,5 +1,6 @@
 """The nodes' help pages: whole, and what is generated in them."""
 
+import json
 import re
 
 import pytest
@@ -8,6 +9,7 @@ from pulid_pack.devtools.pages import (
     GENERATED,
     MODELS,
     PAGES,
+    TRANSLATIONS,
     TROUBLESHOOTING,
     Trouble,
     allowed,
@@ -51,10 +53,10 @@ def test_the_markers_of_the_models_are_found():
     assert GENERATED.findall(page) == ["models"]
 
 
-def test_no_script_comes_with_the_pages():
-    """Everything in the folder of WEB_DIRECTORY is public, and every script there would run."""
-    kinds = {path.suffix for path in (ROOT / "web").rglob("*") if path.is_file()}
-    assert kinds <= {".md", ".jpg"}
+def test_one_script_comes_with_the_pages():
+    """Everything in the folder of WEB_DIRECTORY is public, and every script there runs."""
+    files = [path for path in (ROOT / "web").rglob("*") if path.is_file()]
+    assert [path.name for path in files if path.suffix not in (".md", ".jpg")] == ["node_text.js"]
 
 
 @pytest.fixture
@@ -66,6 +68,11 @@ def pack(tmp_path):
         "| message | what to do | nodes |\n| --- | --- | --- |\n"
         "| `It … broke`<br>`Gone` | Mend it. | Known, Other |\n"
     )
+    text = {"name": "名", "tooltip": "多少。"}
+    known = {"display_name": "已知", "description": "做事。", "inputs": {"weight": text}}
+    known["outputs"] = {"0": {"name": "图", "tooltip": "一张图。"}}
+    (tmp_path / TRANSLATIONS).parent.mkdir(parents=True)
+    (tmp_path / TRANSLATIONS).write_text(json.dumps({"Known": known}), encoding="utf-8")
     return tmp_path
 
 
@@ -73,7 +80,11 @@ def test_a_new_node_gets_a_page(pack):
     weight = ["FLOAT", {"tooltip": "How much.", "min": -1.0, "max": 2147483647, "default": 0.5}]
     stranger = node("Stranger") | {"python_module": "nodes"}
     files = generate({"Known": node("Known", weight=weight), "Stranger": stranger}, pack)
-    assert set(files) == {MODELS, PAGES / "Known.md"}
+    assert set(files) == {MODELS, PAGES / "Known.md", PAGES / "Known" / "zh.md"}
+    chinese = files[PAGES / "Known" / "zh.md"]
+    assert chinese.startswith("# 已知\n\n做事。\n")
+    assert "* **名** (数值，-1 至 2147483647)：多少。\n" in chinese
+    assert "* **图**：一张图。\n" in chinese
     page = files[PAGES / "Known.md"]
     assert "# The Known\n\nDoes it.\n" in page
     assert "* **weight** (number, -1 to 2147483647, default 0.5): How much.\n" in page
