@@ -150,6 +150,8 @@ def look(pixels: Pixels, window: Window, detect: Detect, quarters: int = 0) -> l
         corners = _turn_back(box[:4].reshape(2, 2), quarters, canvas) * scale + shift
         placed = _turn_back(points, quarters, canvas) * scale + shift
         sides = np.concatenate((corners.min(axis=0), corners.max(axis=0)))
+        # As the detector gave them: an untouched photo keeps InsightFace's own numbers.
+        sides, placed = sides.astype(np.float32), placed.astype(np.float32)
         faces.append(Face(sides, placed, float(box[4]), float(box[2] - box[0]) * sight))
     return faces
 
