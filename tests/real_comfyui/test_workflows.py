@@ -150,6 +150,8 @@ def test_new_scene_with_the_same_face(kitchen):
 
 def identity_save(kitchen: Kitchen) -> Run:
     prompt = kitchen.prompt("03 Save a person to a file")
+    (save,) = ids(prompt, "PulidSaveIdentity")
+    prompt[save]["inputs"]["if_exists"] = "overwrite"  # two tests save on one server
     run = kitchen.run(prompt)
     (crops,) = shown(run, prompt, "PreviewImage")
     assert pixels(crops).shape == (336, 672, 3)
@@ -164,7 +166,7 @@ def test_save_a_person_to_a_file(kitchen):
 
 
 def test_portrait_of_a_saved_person(kitchen):
-    """The file that identity-save wrote paints what the photo paints."""
+    """The file that the template before wrote paints what the photo paints."""
     identity_save(kitchen)
     run, quick, usual = saved_picture(kitchen, "04 Portrait of a saved person")
     assert "PuLID file pulid_flux_v0.9.1.safetensors" in texts(run)
