@@ -18,6 +18,7 @@ import json
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
+STATE_FOLDER = "__wavespeed_flux_pulid"  # as the remote node's, in ComfyUI's user folder
 
 
 class UsageError(Exception):
@@ -127,6 +128,17 @@ def convert(options: argparse.Namespace) -> int:
     return 0
 
 
+def remote(arguments: list[str]) -> int:
+    """List, collect or delete what was paid at WaveSpeed; with the record of the ComfyUI around the pack."""
+    from pulid_core.model_files.finder import comfyui_around
+    from pulid_core.wavespeed.command import main as run
+
+    comfyui = comfyui_around(ROOT)
+    if comfyui and not any(a.split("=")[0] == "--state" for a in arguments):
+        arguments = ["--state", str(comfyui / "user" / STATE_FOLDER), *arguments]
+    return run(arguments)
+
+
 def say(text: str) -> None:
     """Write a line at once, also into a pipe."""
     print(text, flush=True)
@@ -156,6 +168,7 @@ def parser() -> argparse.ArgumentParser:
     convert_command = names.add_parser("convert", help=convert.__doc__)
     convert_command.add_argument("old", type=Path, help="JSON, or a picture that holds it")
     convert_command.add_argument("new", type=Path, help="the file to write")
+    names.add_parser("remote", help=remote.__doc__, add_help=False)
     return commands
 
 
@@ -163,9 +176,11 @@ def main() -> int:
     """Do what was typed, and return the exit status."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a Windows code page lacks much
-    options = parser().parse_args()
     # At the end: this folder's `nodes` must not stand before another module of that name.
     sys.path.append(str(ROOT))
+    if sys.argv[1:2] == ["remote"]:  # has a parser of its own
+        return remote(sys.argv[2:])
+    options = parser().parse_args()
     try:
         return {"models": models, "convert": convert}[options.command](options)
     except UsageError as error:

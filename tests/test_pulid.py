@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -113,3 +114,19 @@ def test_convert_takes_a_picture(tmp_path):
     Image.new("RGB", (8, 8)).save(old, pnginfo=info)
     assert run_convert(old, new).returncode == 0
     assert json.loads(new.read_bytes())["6"]["class_type"] == "PulidApplyFlux"
+
+
+def test_remote_reads_the_record_of_the_comfyui_around_it(tmp_path):
+    """And deletes it there, not the one of plain Python."""
+    pack = tmp_path / "ComfyUI" / "custom_nodes" / "pulid-for-flux"
+    shutil.copytree(ROOT / "pulid_core", pack / "pulid_core")
+    shutil.copy(ROOT / "pulid.py", pack)
+    command = [sys.executable, str(pack / "pulid.py"), "remote", "delete", "--yes"]
+    home = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "WAVESPEED_API_KEY": "not-asked"}
+    done = subprocess.run(
+        command, env=os.environ | home, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Deleted" in done.stdout
+    assert (tmp_path / "ComfyUI" / "user" / "__wavespeed_flux_pulid").is_dir()
+    assert not (tmp_path / ".wavespeed_flux_pulid").exists()
