@@ -104,13 +104,14 @@ class SmallParser(torch.nn.Module):
 def test_every_index_is_a_face_of_its_own_or_an_error(tiny_stages, count, order, index):
     """Counted in any order, the indices reach every face once."""
     generator = np.random.default_rng(count)
-    corners = generator.integers(0, 60, (count, 2))
+    corners = generator.permutation(9)[:count, None] // (3, 1) % 3 * 40
     faces = [
         ((*corner, *(corner + 20 + number)), generator.uniform(0, 99, (5, 2)), 0.6)
         for number, corner in enumerate(corners)
     ]
     stages = EncoderStages(
-        scripted(tiny_stages.faces, lambda bgr: faces),
+        # On the photo itself; with a border, in windows and turned there is nothing to add.
+        scripted(tiny_stages.faces, lambda bgr: faces if bgr.shape == (120, 120, 3) else []),
         SmallParser(),
         tiny_stages.vision,
         tiny_stages.encoder,
