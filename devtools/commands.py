@@ -133,6 +133,8 @@ def slow_jobs(extra: list[str]) -> list[Job]:
         run_pytest("core", "tests", "--ignore=tests/remote", "-m", "not comfy", extra=extra)
     )
     jobs.append(run_pytest("remote", "tests/remote", extra=extra))
+    other_pythons = (DEVTOOLS / "other_pythons.py", CACHE / "pythons", *extra)
+    jobs.append(Job("other Pythons", other_pythons, tells_last_line=True))
     for end in ENDS:
         folder = str(install_end(end))
         jobs.append(

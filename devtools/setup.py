@@ -20,6 +20,8 @@ COMFYUI_CACHE = CACHE / "comfyui"
 STAGE = CACHE / "stage" / "models"
 GPU_FOLDER = CACHE / "gpu"
 """What `bench gpu --pack` makes."""
+STAGE_SOURCES = ("tiny_stage.py", "face_detector.py", "onnx_graph.py")
+"""What a stage depends on."""
 BOUNDS = CACHE / "bounds"
 ENDS = ("lowest", "newest")
 """Both ends of what requirements.txt allows; each is installed into a folder of its own."""
@@ -195,8 +197,8 @@ def make_stage() -> None:
     """Write the tiny stage's checkpoints, where they are not there yet."""
     # The stage stamps itself with its own source; asking it costs seconds of importing torch.
     stamp = STAGE / "tiny-stage-whole"
-    names = ("tiny_stage.py", "face_detector.py", "onnx_graph.py")
-    if stamp.exists() and stamp.read_text() == digest([ROOT / "devtools" / name for name in names]):
+    sources = [ROOT / "devtools" / name for name in STAGE_SOURCES]
+    if stamp.exists() and stamp.read_text() == digest(sources):
         return
     if in_venv(ROOT / "devtools" / "tiny_stage.py", STAGE):
         raise SetupError("The tiny checkpoints could not be made. Is the disk full?")

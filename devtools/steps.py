@@ -42,6 +42,8 @@ class Job:
     environment: dict[str, str] = field(default_factory=dict)
     remarks: Sequence[str] = ()
     """What the summary says below it besides."""
+    tells_last_line: bool = False
+    """Whether the summary holds the last line of its output."""
     allows_nothing: bool = False
     """Whether a pytest that selects no test is a success: its own arguments may name one test."""
 
@@ -105,13 +107,16 @@ def start(job: Job) -> subprocess.Popen:
 
 def finished(job: Job, status: int, seconds: float) -> Step:
     """Show what a job printed, and sum it up."""
-    say(f"\n== {job.name}\n{job.log.read_text(encoding='utf-8', errors='replace').rstrip()}\n")
+    printed = job.log.read_text(encoding="utf-8", errors="replace").rstrip()
+    say(f"\n== {job.name}\n{printed}\n")
     is_ok = status == 0 or (status == 5 and job.allows_nothing)  # pytest: no test selected
     outcome = "ok" if is_ok else f"FAILED (exit status {status})"
     step = Step(job.name, f"{outcome} ({seconds:.0f} s)")
     if job.report.exists():
         suite = next(ElementTree.parse(job.report).iter("testsuite"))  # noqa: S314 - pytest wrote it
         step.details = report_lines(suite)
+    if job.tells_last_line:
+        step.details += printed.splitlines()[-1:]
     step.details += job.remarks
     return step
 

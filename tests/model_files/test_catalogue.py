@@ -11,6 +11,7 @@ from pulid_pack.pulid_core.model_files.catalogue import (
     ALL_FILES,
     FACE_FILES,
     FLUX_FILES,
+    HUB,
     PULID,
     SMALLER_FILES,
     models_table,
@@ -31,7 +32,7 @@ def test_every_url_of_the_workflows_is_in_the_catalogue():
         for entry in node["properties"].get("models", [])
     }
     assert entries == {
-        (file.name, file.source, file.folder) for file in IN_WORKFLOWS if not file.pack
+        (file.name, file.url(HUB), file.folder) for file in IN_WORKFLOWS if not file.pack
     }
 
 

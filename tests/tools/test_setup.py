@@ -138,16 +138,18 @@ def test_an_end_is_installed_once_per_requirements(end, installed, tmp_path, mon
 
 def test_a_whole_stage_is_not_made_again(tmp_path, monkeypatch):
     """Asked by its stamp, without importing torch; another source is another stage."""
-    source = tmp_path / "devtools" / "tiny_stage.py"
+    sources = [tmp_path / "devtools" / name for name in setup.STAGE_SOURCES]
+    source = sources[0]
     source.parent.mkdir()
-    source.write_text("1")
+    for path in sources:
+        path.write_text("1")
     made = []
     monkeypatch.setattr(setup, "ROOT", tmp_path)
     monkeypatch.setattr(setup, "STAGE", tmp_path)
     monkeypatch.setattr(setup, "in_venv", lambda *command: made.append(command) and 0)
     setup.make_stage()
     assert made == [(source, tmp_path)]
-    (tmp_path / "tiny-stage-whole").write_text(setup.digest([source]))
+    (tmp_path / "tiny-stage-whole").write_text(setup.digest(sources))
     setup.make_stage()
     assert len(made) == 1
     source.write_text("2")
