@@ -45,6 +45,7 @@ NOT_RUN = {
     "python dev.py pictures": "a part of `dev.py test`: the browser tests, with their pictures kept",
     "python pulid.py convert": "the name of the command; it is run with its files",
     "hf auth login": "asks for an account's token",
+    "python pulid.py remote list": "asks WaveSpeed, with a key",
     **dict.fromkeys(
         (
             "pip install --force-reinstall --no-deps onnxruntime-gpu",
