@@ -166,7 +166,7 @@ def drop_promoted_widgets(graphs: Graphs, tell: Tell) -> None:
                 instance["properties"]["proxyWidgets"] = kept
 
 
-def _is_gone(subgraph: Graph, promoted: list) -> bool:
+def _is_gone(subgraph: Graph, promoted: list[object]) -> bool:
     number, widget = str(promoted[0]), promoted[1]
     if number in subgraph.removed:
         return True

@@ -29,17 +29,17 @@ class Link:
     FIELDS = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
 
     @classmethod
-    def read(cls, saved: list | dict) -> Link:
+    def read(cls, saved: list[Any] | dict[str, Any]) -> Link:
         """Take either form."""
         ends = saved if isinstance(saved, dict) else dict(zip(cls.FIELDS, saved, strict=False))
         number, source, slot, target, socket, kind = (ends.get(field) for field in cls.FIELDS)
         return cls(number, source, _slot(slot), target, _slot(socket), kind or "*", saved)
 
-    def written(self) -> list | dict:
+    def written(self) -> list[Any] | dict[str, Any]:
         """The same form, with what is in the file besides the link's ends."""
         values = (self.number, self.source, self.slot, self.target, self.socket, self.kind)
         if isinstance(self.saved, dict):
-            return self.saved | dict(zip(self.FIELDS, values, strict=True))
+            return {**self.saved, **dict(zip(self.FIELDS, values, strict=True))}
         return [*values, *self.saved[6:]]
 
 

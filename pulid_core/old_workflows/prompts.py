@@ -58,7 +58,7 @@ def is_node(value: Any) -> bool:
     )
 
 
-def _nodes(prompt: dict[str, Any]) -> dict[str, dict]:
+def _nodes(prompt: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {key: node for key, node in prompt.items() if is_node(node)}
 
 
@@ -83,7 +83,7 @@ def _convert_old_nodes(conversion: Conversion) -> None:
             prompt[key]["class_type"] = kind
 
 
-def _pass_by(conversion: Conversion, olds: dict[str, dict]) -> None:
+def _pass_by(conversion: Conversion, olds: dict[str, dict[str, Any]]) -> None:
     prompt = conversion.workflow
     for key, node in olds.items():
         kind = node["class_type"]
@@ -103,7 +103,7 @@ def _pass_by(conversion: Conversion, olds: dict[str, dict]) -> None:
 
 
 def _convert_prompt_apply(
-    conversion: Conversion, key: str, olds: dict[str, dict], made: dict[str, str]
+    conversion: Conversion, key: str, olds: dict[str, dict[str, Any]], made: dict[str, str]
 ) -> None:
     prompt, node = conversion.workflow, conversion.workflow[key]
     old, name = node["inputs"], f"PulidApplyFlux (node {key})"
@@ -134,7 +134,7 @@ def _convert_prompt_apply(
 def _prompt_loader(
     conversion: Conversion,
     sources: dict[str, str],
-    olds: dict[str, dict],
+    olds: dict[str, dict[str, Any]],
     made: dict[str, str],
 ) -> str:
     """The id of the PulidLoader for these old loaders, made when it is not there yet."""
@@ -164,7 +164,9 @@ def _prompt_loader(
     return key
 
 
-def _drop_from_prompt(conversion: Conversion, key: str, node: dict, made: dict[str, str]) -> None:
+def _drop_from_prompt(
+    conversion: Conversion, key: str, node: dict[str, Any], made: dict[str, str]
+) -> None:
     prompt = conversion.workflow
     if key in made.values():
         return

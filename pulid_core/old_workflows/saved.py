@@ -336,7 +336,7 @@ class _SavedConversion:
         }
 
 
-def _become(node: Node, kind: str, inputs: list[dict], values: list) -> None:
+def _become(node: Node, kind: str, inputs: list[dict[str, Any]], values: list[Any]) -> None:
     """Turn a node into one of ours; place, colours, title, mode and links stay."""
     properties = {
         name: value
@@ -349,7 +349,7 @@ def _become(node: Node, kind: str, inputs: list[dict], values: list) -> None:
     node["properties"] = properties | {"Node name for S&R": kind}
 
 
-def _widget_input(name: str, kind: str, old: dict[str, dict]) -> dict[str, Any]:
+def _widget_input(name: str, kind: str, old: dict[str, dict[str, Any]]) -> dict[str, Any]:
     link = old.get(name, {}).get("link")
     return {"name": name, "type": kind, "widget": {"name": name}, "link": link}
 
