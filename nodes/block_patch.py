@@ -122,7 +122,9 @@ class Gate:
         )
 
 
-def _is_negative(index: int, cond: list[dict], guided: dict[str, list[dict]]) -> bool:
+def _is_negative(
+    index: int, cond: list[dict[str, Any]], guided: dict[str, list[dict[str, Any]]]
+) -> bool:
     """Say whether a list of conditions is negative: by the guider's name for it, else by place.
 
     The order of the lists differs between guiders (DualCFGGuider starts with the negative one), and

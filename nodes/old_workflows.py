@@ -22,8 +22,6 @@ from typing import Any
 
 from comfy_api.latest import ComfyAPI, io
 
-from ..pulid_core.old_workflows import OLD_NODES, OldWorkflowError, convert, is_prompt
-
 LOGGER = logging.getLogger(__name__)
 
 PREFIXES = ("", "GR")
@@ -83,6 +81,8 @@ def convert_request(request: dict[str, Any]) -> dict[str, Any]:
     Args:
         request: The body of POST /prompt.
     """
+    from ..pulid_core.old_workflows import OLD_NODES, OldWorkflowError, convert, is_prompt
+
     installed = sys.modules["nodes"].NODE_CLASS_MAPPINGS  # ComfyUI's own module
     prompt = request.get("prompt")
     if not (isinstance(prompt, dict) and is_prompt(prompt)):

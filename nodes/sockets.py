@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
 from ..pulid_core.errors import PulidError
 from ..pulid_core.identity.identity import Identity
-from .pulid_models import Pulid
+
+if TYPE_CHECKING:
+    from .pulid_models import Pulid
 
 PulidSocket = io.Custom("PULID")
 IdentitySocket = io.Custom("PULID_IDENTITY")
@@ -21,6 +23,8 @@ def require_pulid(value: Any, node: type[io.ComfyNode]) -> Pulid:
     Raises:
         PulidError: It comes from another pack.
     """
+    from .pulid_models import Pulid
+
     if not isinstance(value, Pulid):
         raise PulidError(
             f"{_name(node)} needs the output of PulidLoader as pulid, but got "

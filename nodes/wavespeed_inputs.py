@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..pulid_core.wavespeed.limits import (
+    GUIDANCE_MAX,
+    IMAGES_MAX,
+    OUTPUT_FORMATS,
+    RANDOM_SEED,
+    SEED_MAX,
+    SIDE_MAX,
+    SIDE_MIN,
+)
+
+STATE_FOLDER = "wavespeed_flux_pulid"  # in ComfyUI's user folder; not reachable over HTTP
+
 
 def main_inputs() -> list[io.Input]:
     """What the service is asked for."""
@@ -25,23 +37,23 @@ def main_inputs() -> list[io.Input]:
             "guidance_scale",
             default=3.5,
             min=0.0,
-            max=20.0,
+            max=GUIDANCE_MAX,
             step=0.1,
             tooltip="How closely the prompt is followed. 0 and 1 are loose; the service advises 3 to 4.",
         ),
         io.Int.Input(
             "seed",
             default=0,
-            min=-1,
-            max=2147483647,
+            min=RANDOM_SEED,
+            max=SEED_MAX,
             control_after_generate=io.ControlAfterGenerate.fixed,
             tooltip="The same seed gives the same image, without a second charge; a new one "
             "gives, and bills, a new image. -1 draws a new one at every run, so that every run is billed.",
         ),
         io.Combo.Input(
             "output_format",
-            options=["png", "jpeg", "webp"],
-            default="png",
+            options=list(OUTPUT_FORMATS),
+            default=OUTPUT_FORMATS[0],
             tooltip="How the service encodes the image. png loses nothing; the price is the same.",
         ),
     ]
@@ -54,16 +66,16 @@ def batch_inputs() -> list[io.Input]:
             "width",
             optional=True,
             force_input=True,
-            min=256,
-            max=1536,
+            min=SIDE_MIN,
+            max=SIDE_MAX,
             tooltip="Width in pixels; overrides size when height is linked too.",
         ),
         io.Int.Input(
             "height",
             optional=True,
             force_input=True,
-            min=256,
-            max=1536,
+            min=SIDE_MIN,
+            max=SIDE_MAX,
             tooltip="Height in pixels; overrides size when width is linked too.",
         ),
         io.Int.Input(
@@ -71,7 +83,7 @@ def batch_inputs() -> list[io.Input]:
             optional=True,
             default=1,
             min=1,
-            max=16,
+            max=IMAGES_MAX,
             tooltip="Images per photo and prompt, with seeds counting up; 1 is a single image. Each "
             "is billed.",
         ),

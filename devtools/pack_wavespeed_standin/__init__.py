@@ -5,6 +5,7 @@ which must be on this machine. That client takes only keys that begin with "stan
 is never sent to a stand-in, and the pack itself, without this one beside it, has no such switch.
 """
 
+import importlib
 import os
 import sys
 from functools import lru_cache
@@ -22,16 +23,16 @@ if not URL.startswith("http://127.0.0.1:"):
 
 
 def nodes_module():
-    """The remote nodes as ComfyUI loaded them, under the folder as the name."""
-    (name,) = (name for name in sys.modules if name.endswith(".nodes.wavespeed_remote"))
-    return sys.modules[name]
+    """What works behind the remote nodes as ComfyUI loaded them, under the folder as the name."""
+    (name,) = (name for name in sys.modules if name.endswith(".nodes.wavespeed_inputs"))
+    return importlib.import_module(name.replace("wavespeed_inputs", "wavespeed_background"))
 
 
 @lru_cache(maxsize=1)
 def open_client():
     """A client of the stand-in that is otherwise the node's own."""
     nodes = nodes_module()
-    library = sys.modules[nodes.WavespeedClient.__module__.rpartition(".")[0]]
+    library = sys.modules[nodes.WavespeedClient.__module__.rpartition(".")[0] + ".library"]
 
     class StandinClient(library.WavespeedClient):
         def _find_key(self):

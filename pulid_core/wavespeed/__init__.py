@@ -9,16 +9,26 @@ batch = client.generate(
 batch.save("portraits")
 """
 
-from ..paid_jobs.addresses import AddressPolicy
-from ..paid_jobs.clock import Clock
-from ..paid_jobs.crew import Progress
-from ..paid_jobs.pacing import Pacer
-from ..paid_jobs.transport import Transport
-from .batch import Account, Batch, Estimate, Listed
-from .client import WavespeedClient
-from .jobs import Request, check_size, parse_size
-from .terminal import terminal_progress
-from .timing import Timing
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .library import (
+        Account,
+        AddressPolicy,
+        Batch,
+        Clock,
+        Estimate,
+        Listed,
+        Pacer,
+        Progress,
+        Request,
+        Timing,
+        Transport,
+        WavespeedClient,
+        check_size,
+        parse_size,
+        terminal_progress,
+    )
 
 __all__ = [
     "Account",
@@ -37,3 +47,12 @@ __all__ = [
     "parse_size",
     "terminal_progress",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the client when it is asked for: ComfyUI lists the nodes without it."""
+    if name not in __all__:
+        raise AttributeError(name)
+    from . import library
+
+    return getattr(library, name)

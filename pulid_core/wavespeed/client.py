@@ -40,12 +40,12 @@ from .errors import (
     RemoteInputError,
 )
 from .jobs import RANDOM_SEED, Job, Request, encode_photos, parse_size, plan, run_key
+from .limits import LIST_PRICE_USD
 from .runner import Runner, RunOptions
 from .timing import Timing
 
 LOGGER = logging.getLogger(__name__)
 
-LIST_PRICE_USD = 0.02  # the model's page; used when no quote can be had
 PRICE_KEPT_S = 24 * 3600
 RATE_VARIABLE = "WAVESPEED_IMAGES_PER_MIN"
 SETTINGS_FILE = "settings.json"

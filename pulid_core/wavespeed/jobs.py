@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 
 from .errors import MODEL, RemoteInputError
 from .images import EncodedPhoto, encode_photo
-
-SIDE_MIN, SIDE_MAX = 256, 1536
-GUIDANCE_MAX = 20.0
-SEED_MAX = 2**31 - 1
-RANDOM_SEED = -1
-IMAGES_MAX = 16
-OUTPUT_FORMATS = ("png", "jpeg", "webp")
+from .limits import (
+    GUIDANCE_MAX,
+    IMAGES_MAX,
+    OUTPUT_FORMATS,
+    RANDOM_SEED,
+    SEED_MAX,
+    SIDE_MAX,
+    SIDE_MIN,
+)
 
 _SIZE = re.compile(r"\s*(\d{1,5})\s*[*xX×]\s*(\d{1,5})\s*")
 
