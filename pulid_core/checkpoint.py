@@ -145,8 +145,6 @@ def _check_fits(module: nn.Module, state_dict: Mapping[str, Tensor], path: str |
             f"The file does not fit {type(module).__name__}: {_first(missing)} missing, "
             f"{_first(unexpected)} unexpected; it is {describe_keys(state_dict)}. "
             "Choose the file that the node asks for.",
-            missing,
-            unexpected,
         )
     for key, shape in expected.items():
         if tuple(state_dict[key].shape) != shape:

@@ -1,4 +1,4 @@
-"""Every error this pack raises on purpose.
+"""Every error this pack raises on purpose, but for old_workflows, which needs nothing of the rest.
 
 PulidError
 |-- NoFaceError              no face in a photo
@@ -53,28 +53,16 @@ class ReferenceImageError(PulidError):
 
 
 class NoFaceError(PulidError):
-    """No face was found in one photo.
-
-    Attributes:
-        image_index: Position of the photo in its batch, from 0.
-    """
+    """No face was found in one photo; `image_index` counts from 0."""
 
     def __init__(self, image_index: int, image_count: int, reason: str):
-        self.image_index = image_index
         super().__init__(f"No face found in image {image_index + 1} of {image_count}: {reason}")
 
 
 class FaceIndexError(PulidError):
-    """A photo shows faces, but fewer than the chosen index asks for.
-
-    Attributes:
-        image_index: Position of the photo in its batch, from 0.
-        face_count: How many faces it shows.
-    """
+    """A photo shows faces, but fewer than the chosen index asks for."""
 
     def __init__(self, image_index: int, image_count: int, face_index: int, faces: tuple[str, ...]):
-        self.image_index = image_index
-        self.face_count = len(faces)
         found = "; ".join(faces)
         super().__init__(
             f"Face {face_index} was wanted in image {image_index + 1} of {image_count}, but only "
@@ -88,20 +76,10 @@ class CheckpointError(PulidError):
 
     Attributes:
         path: The file.
-        missing: Keys that were expected and are not there.
-        unexpected: Keys that are there and were not expected.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        reason: str,
-        missing: tuple[str, ...] = (),
-        unexpected: tuple[str, ...] = (),
-    ):
+    def __init__(self, path: str | Path, reason: str):
         self.path = Path(path)
-        self.missing = missing
-        self.unexpected = unexpected
         super().__init__(f"{path}: {reason}")
 
 
@@ -129,16 +107,9 @@ class ModelDownloadError(PulidError):
 
 
 class IdentityMismatchError(PulidError):
-    """Two things that must come from the same PuLID checkpoint or face model do not.
-
-    Attributes:
-        found: What the identity was made with.
-        wanted: What it is to be used with.
-    """
+    """Two things that must come from the same PuLID checkpoint or face model do not."""
 
     def __init__(self, found: str, wanted: str, remedy: str):
-        self.found = found
-        self.wanted = wanted
         super().__init__(f"An identity for {wanted} was wanted, but it is for {found}. {remedy}")
 
 

@@ -48,7 +48,6 @@ class PulidFile:
             path,
             "A PuLID-FLUX checkpoint was expected, but this is "
             f"{describe_keys(others or shapes)}. Choose pulid_flux_v0.9.1.safetensors.",
-            unexpected=others,
         )
         if others:
             raise stranger

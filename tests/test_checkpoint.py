@@ -78,12 +78,10 @@ def test_every_key_is_consumed(tmp_path):
     weights = nn.Linear(2, 3).state_dict()
     build = lambda ops: ops.Linear(2, 3)  # noqa: E731
     assert torch.equal(load_strict(build, weights, "x").weight, weights["weight"])
-    with pytest.raises(CheckpointError) as raised:
+    with pytest.raises(CheckpointError, match=r"1 keys \('?extra.*unexpected"):
         load_strict(build, {**weights, "extra": torch.zeros(1)}, "x")
-    assert raised.value.unexpected == ("extra",)
-    with pytest.raises(CheckpointError) as raised:
+    with pytest.raises(CheckpointError, match=r"1 keys \('?bias.*missing"):
         load_strict(build, {"weight": weights["weight"]}, "x")
-    assert raised.value.missing == ("bias",)
     with pytest.raises(CheckpointError, match=r"weight should have the shape \(3, 2\)"):
         load_strict(build, {**weights, "weight": torch.zeros(2, 3)}, "x")
 
@@ -102,9 +100,8 @@ def test_missing_attention_key_is_an_error(stage, tmp_path):
     del kept["pulid_ca.7.to_out.weight"]
     path = tmp_path / "short.safetensors"
     save_file(kept, path)
-    with pytest.raises(CheckpointError) as raised:
+    with pytest.raises(CheckpointError, match=r"1 keys \('?to_out\.weight.*missing"):
         PulidFile.open(path).load_attention(7)
-    assert raised.value.missing == ("to_out.weight",)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])

@@ -148,9 +148,8 @@ def test_fusions_at_full_size(loaded_stages, astronaut):
 
 def test_a_photo_without_a_face_is_an_error_that_names_it(tiny_stages, astronaut, no_face):
     """Raised before any network runs."""
-    with pytest.raises(NoFaceError, match="image 2 of 3") as caught:
+    with pytest.raises(NoFaceError, match="image 2 of 3"):
         encode_identity(photos_of(astronaut, no_face, astronaut), tiny_stages)
-    assert caught.value.image_index == 1
     assert tiny_stages.vision.passes == 0
 
 

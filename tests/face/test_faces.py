@@ -156,7 +156,6 @@ def test_an_index_that_does_not_exist_lists_the_faces(t1, analyser):
     with pytest.raises(FaceIndexError) as caught:
         choose_face(Photo(t1, 1, 3), analyser, "left-to-right", 6)
     text = str(caught.value)
-    assert (caught.value.image_index, caught.value.face_count) == (1, 6)
     assert "Face 6 was wanted in image 2 of 3" in text
     assert text.count("box") == 6
     assert "0 to 5" in text
