@@ -44,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
     for command in (commands.pages, commands.pictures):
         names.add_parser(command.__name__, help=command.__doc__)
     bench = names.add_parser("bench", help=commands.bench.__doc__)
-    bench.add_argument("names", nargs="*", help="encode, injection; else both; or gpu")
+    bench.add_argument(
+        "names", nargs="*", help="encode, injection, startup, or gpu; else the first three"
+    )
     bench.add_argument("--small", action="store_true", help="gpu: tiny, also on a CPU")
     bench.add_argument(
         "--pack", action="store_true", help="gpu: only make .dev/gpu, for a machine without network"

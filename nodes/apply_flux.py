@@ -16,8 +16,6 @@ from ..pulid_core.identity.identity import Identity
 from ..pulid_core.injection.attention import CrossAttentionSizes
 from ..pulid_core.injection.blocks import BlockKey, plan_blocks
 from ..pulid_core.injection.options import InjectionOptions
-from .block_patch import applications_on, patch_model
-from .forward_plan import Application
 from .portrait_display import show_person
 from .sockets import IdentitySocket, OptionsSocket, PulidSocket, require_pulid
 from .values import require_values
@@ -120,6 +118,9 @@ class PulidApplyFlux(io.ComfyNode):
         options: Any = None,
     ) -> io.NodeOutput:
         """Clone, encode, patch."""
+        from .block_patch import applications_on, patch_model
+        from .forward_plan import Application
+
         pulid = require_pulid(pulid, cls)
         require_values(cls, weight=weight, start_at=start_at, end_at=end_at)
         if start_at > end_at:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from comfy_api.latest import io, ui
@@ -26,8 +26,10 @@ from ..pulid_core.images import Pixels, bchw_to_bhwc, photo_to_bchw, photos_from
 from .display import shown
 from .model_files import find_identity, identity_choices, identity_folder
 from .portrait_display import show_person
-from .pulid_models import Pulid, step_callback
 from .sockets import IdentitySocket, PulidSocket, require_identity, require_pulid
+
+if TYPE_CHECKING:
+    from .pulid_models import Pulid
 
 CATEGORY = "PuLID FLUX/identity"
 
@@ -339,6 +341,8 @@ class PulidFaceSimilarity(io.ComfyNode):
     @classmethod
     def execute(cls, pulid: Any, image: torch.Tensor, reference: Any) -> io.NodeOutput:
         """Compare; the same picture is searched for faces once."""
+        from .pulid_models import step_callback
+
         pulid = require_pulid(pulid, cls)
         person = mean_direction(_arcface_embeddings(pulid, reference))
         photos = photos_from_image(image)

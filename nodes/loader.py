@@ -23,7 +23,6 @@ from .model_files import (
     find_face_model,
     find_file,
 )
-from .pulid_models import Pulid, PulidPaths
 from .sockets import PulidSocket
 
 FILES = {"pulid_file": PULID, "eva_clip_file": EVA_CLIP, "face_parsing_file": FACE_PARSING}
@@ -152,6 +151,8 @@ class PulidLoader(io.ComfyNode):
             "face_model": face_model,
         }
         found = _find(**choices)
+        from .pulid_models import Pulid, PulidPaths
+
         pulid = Pulid(PulidPaths(**found, provider=provider))
         return io.NodeOutput(pulid, ui=shown(_taken_instead(choices, found)))
 

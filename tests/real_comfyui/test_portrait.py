@@ -146,8 +146,18 @@ extension = asyncio.run(module.comfy_entrypoint())
 asyncio.run(extension.on_load())
 for node in asyncio.run(extension.get_node_list()):
     node.GET_SCHEMA()
-print(*sorted({{name.split(".")[0] for name in set(sys.modules) - before}}))
+print(*sorted(set(sys.modules) - before))
 """
+LEFT_FOR_A_RUN = (
+    *("insightface", "onnxruntime", "timm", "cv2", "sqlite3"),
+    *("pulid_core.encoder.encode", "pulid_core.encoder.idformer", "pulid_core.pulid_file"),
+    *("pulid_core.injection.folding", "pulid_core.old_workflows", "pulid_core.paid_jobs"),
+    *("pulid_core.wavespeed.client", "nodes.block_patch", "nodes.pulid_models"),
+    "nodes.wavespeed_background",
+)
+"""What no node needs to be listed."""
+MODULES_AT_START = 55
+"""Of ours, at most; each costs ComfyUI's start about a millisecond."""
 
 
 def test_start_up_imports_nothing_heavy(matrix_comfyui_dir):
@@ -155,4 +165,6 @@ def test_start_up_imports_nothing_heavy(matrix_comfyui_dir):
     script = IMPORTS.format(comfyui=str(matrix_comfyui_dir), pack=str(ROOT))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert not {"insightface", "onnxruntime", "timm", "cv2"} & set(done.stdout.split())
+    imported = [name.removeprefix("a/path/as/name.") for name in done.stdout.split()]
+    assert [n for n in imported if n.startswith(LEFT_FOR_A_RUN)] == []
+    assert len(imported) <= MODULES_AT_START
