@@ -214,14 +214,13 @@ class BlockPatch:
         return [*(a.person.on(self.device) for a in self.applications), *previous]
 
     def to(self, device_or_dtype: Any) -> BlockPatch:
-        """Give the patch for another device; identities are folded for each device by itself."""
-        previous = self.previous
-        if hasattr(previous, "to"):
-            previous = previous.to(device_or_dtype)
-        device = device_or_dtype if isinstance(device_or_dtype, torch.device) else self.device
-        if previous is self.previous and device == self.device:
+        """Pass on where the model goes; the identities stay on the device that computes.
+
+        ComfyUI also says so when it unloads the model, and asks for `models` before it loads it again.
+        """
+        if not hasattr(self.previous, "to"):
             return self
-        return replace(self, previous=previous, device=device)
+        return replace(self, previous=self.previous.to(device_or_dtype))
 
     def cleanup(self) -> None:
         """Pass on the end of sampling."""
@@ -288,4 +287,7 @@ def _set_gate(
 
 def _move_patches(_: ModelPatcher, clone: ModelPatcher) -> None:
     """Give ComfyUI's clone for another GPU identities of its own."""
-    clone.model_patches_to(clone.load_device)
+    blocks = clone.model_options["transformer_options"]["patches_replace"]["dit"]
+    for block, patch in blocks.items():
+        if isinstance(patch, BlockPatch):
+            blocks[block] = replace(patch, device=clone.load_device)
