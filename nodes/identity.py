@@ -28,6 +28,7 @@ from .model_files import find_identity, identity_choices, identity_folder
 from .portrait_display import show_person
 from .pulid_models import Pulid, step_callback
 from .sockets import IdentitySocket, PulidSocket, require_identity, require_pulid
+from .values import require_values
 
 CATEGORY = "PuLID FLUX/identity"
 
@@ -120,6 +121,14 @@ class PulidEncodeIdentity(io.ComfyNode):
         on_missing_face: str,
     ) -> io.NodeOutput:
         """Encode, or recall what was encoded before."""
+        require_values(
+            cls,
+            face_order=face_order,
+            face_index=face_index,
+            fusion=fusion,
+            photo_weights=photo_weights,
+            on_missing_face=on_missing_face,
+        )
         settings = EncodeSettings(
             face_order, face_index, fusion, _parse_weights(photo_weights), on_missing_face == SKIP
         )
@@ -180,6 +189,7 @@ class PulidSaveIdentity(io.ComfyNode):
     @classmethod
     def execute(cls, identity: Any, name: str, if_exists: str, thumbnail: bool) -> io.NodeOutput:
         """Write the file, under a free name unless asked otherwise."""
+        require_values(cls, name=name, if_exists=if_exists, thumbnail=thumbnail)
         identity = require_identity(identity, cls)
         path, number = path_below(identity_folder(), name), 1
         while True:
@@ -250,6 +260,7 @@ class PulidLoadIdentity(io.ComfyNode):
     @classmethod
     def execute(cls, identity_file: str) -> io.NodeOutput:
         """Read and check the file."""
+        require_values(cls, names={"identity_file"}, identity_file=identity_file)
         identity = load_identity(find_identity(identity_file))
         preview = ui.PreviewImage(identity.crops, cls=cls) if len(identity.crops) else None
         report = provenance_text(identity)
@@ -287,6 +298,7 @@ class PulidBlendIdentities(io.ComfyNode):
     @classmethod
     def execute(cls, identity_a: Any, identity_b: Any, ratio: float) -> io.NodeOutput:
         """Blend the tokens."""
+        require_values(cls, ratio=ratio)
         first, second = require_identity(identity_a, cls), require_identity(identity_b, cls)
         return io.NodeOutput(blend_identities(first, second, ratio).rounded())
 

@@ -31,6 +31,7 @@ from ..pulid_core.wavespeed import (
 )
 from ..pulid_core.wavespeed.errors import RemoteCancelled, RemoteInputError
 from .display import shown
+from .values import require_values
 from .wavespeed_inputs import batch_inputs, expert_inputs, limit_inputs, main_inputs
 
 LOGGER = logging.getLogger(__name__)
@@ -238,11 +239,13 @@ class WavespeedFluxPulidRemote(io.ComfyNode):
 
     @classmethod
     async def execute(
-        cls, max_wait_s: int = 600, prediction_id: str = "", **inputs: Any
+        cls, max_wait_s: int | None = None, prediction_id: str | None = None, **inputs: Any
     ) -> io.NodeOutput:
         """Generate, or fetch by id, and return the pictures as one batch."""
+        require_values(cls, max_wait_s=max_wait_s, prediction_id=prediction_id, **inputs)
+        inputs = {name: value for name, value in inputs.items() if value is not None}
         client = open_client()
-        ids = _ids(prediction_id)
+        max_wait_s, ids = max_wait_s or 600, _ids(prediction_id or "")
         request = None if ids else _request(max_wait_s=max_wait_s, **inputs)
 
         def work(progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Batch:
