@@ -23,6 +23,7 @@ from ..pulid_core.identity.file import load_identity, save_identity
 from ..pulid_core.identity.identity import Identity, blend_identities, provenance_text
 from ..pulid_core.identity.name import path_below
 from ..pulid_core.images import Pixels, bchw_to_bhwc, photo_to_bchw, photos_from_image
+from ..pulid_core.numbers import parse_numbers
 from .display import shown
 from .model_files import find_identity, identity_choices, identity_folder
 from .portrait_display import show_person
@@ -393,7 +394,7 @@ def _image_from_photos(photos: list[Pixels]) -> torch.Tensor:
 
 def _parse_weights(text: str) -> tuple[float, ...]:
     try:
-        return tuple(float(part) for part in text.replace(";", ",").split(",") if part.strip())
+        return parse_numbers(text)
     except ValueError as error:
         raise PulidError(
             f"photo_weights should be numbers separated by commas, but are {text!r}. "

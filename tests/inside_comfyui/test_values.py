@@ -9,6 +9,7 @@ import torch
 from comfy_api.latest import io
 from pulid_pack.nodes import PulidExtension, wavespeed_remote
 from pulid_pack.nodes.contact_sheet import PulidContactSheet
+from pulid_pack.nodes.identity import PulidEncodeIdentity
 from pulid_pack.nodes.model_files import register_folders
 from pulid_pack.nodes.values import CHECKED, require_values
 from pulid_pack.nodes.wavespeed_remote import WavespeedFluxPulidRemote
@@ -105,3 +106,9 @@ def test_optional_inputs_that_nobody_gave_are_not_sent(monkeypatch):
     assert len(request.photos) == 2
     assert (request.num_images, request.max_wait_s, request.on_partial_failure) == (1, 600, "raise")
     request.check()
+
+
+@pytest.mark.parametrize("weights", ["a lot", "1, nan", "inf; 1"])
+def test_photo_weights(weights):
+    with pytest.raises(PulidError, match="photo_weights should be numbers separated by commas"):
+        run(PulidEncodeIdentity, {"photo_weights": weights})
