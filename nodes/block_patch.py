@@ -22,7 +22,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
-import comfy.model_management
 import comfy.patcher_extension
 import comfy.samplers
 import torch
@@ -59,8 +58,7 @@ class Gate:
         guider.model_options["transformer_options"][KEY] = sampling  # this run's own options
         if _has_negative_pass(guider):
             device = guider.model_patcher.load_device
-            negatives = [a.negative.on(device) for a in self.applications if a.negative]
-            comfy.model_management.load_models_gpu(negatives)
+            _load_with(guider, [a.negative.on(device) for a in self.applications if a.negative])
         result = executor(*args, **kwargs)
         _report_lost_blocks(sampling)
         self._report_missed_steps(sampling)
@@ -144,6 +142,17 @@ def _has_negative_pass(guider: Any) -> bool:
         return False
     is_left_out = type(guider) is comfy.samplers.CFGGuider and math.isclose(guider.cfg, 1.0)
     return not is_left_out or guider.model_options.get("disable_cfg1_optimization", False)
+
+
+def _load_with(guider: Any, models: list[ModelPatcher]) -> None:
+    """Have models loaded together with FLUX, which makes room for them: they come with its conditions.
+
+    Those of the guider are this run's own.
+    """
+    for name, conds in guider.conds.items():
+        guider.conds[name] = [
+            {**c, "additional_models": [*c.get("additional_models", ()), *models]} for c in conds
+        ]
 
 
 def _report_lost_blocks(sampling: Sampling) -> None:
