@@ -202,9 +202,20 @@ def with_original(
 
 
 def sample(
-    model: ModelPatcher, scale: Scale, steps: int | None = None, batch: int = 1
+    model: ModelPatcher,
+    scale: Scale,
+    steps: int | None = None,
+    batch: int = 1,
+    on_step: Callable[[], object] = lambda: None,
 ) -> tuple[list[float], Tensor]:
     """ComfyUI's guider and Euler.
+
+    Args:
+        model: FLUX.
+        scale: How large the picture is.
+        steps: How many, else the scale's.
+        batch: Pictures at once.
+        on_step: Called within the sampling, after each step.
 
     Returns:
         Seconds of each step but the first, between events on the device; and the latent.
@@ -224,11 +235,17 @@ def sample(
         torch.zeros_like(noise),
         comfy.samplers.sampler_object("euler"),
         torch.linspace(1, 0, (steps or scale.steps) + 1),
-        callback=lambda *_: clock.mark(),
+        callback=lambda *_: (clock.mark(), on_step()),
         disable_pbar=True,
         seed=1,
     )
     return clock.gaps(), latent
+
+
+def resident_mib(model: ModelPatcher) -> float:
+    """Weights that lie on the device at this moment, whatever ComfyUI's accounts say."""
+    parameters = model.model.parameters()
+    return sum(p.nbytes for p in parameters if p.device.type == DEVICE.type) / 2**20
 
 
 class Clock:

@@ -121,8 +121,8 @@ class PulidApplyFlux(io.ComfyNode):
         from .block_patch import applications_on, patch_model
         from .forward_plan import Application
 
-        pulid = require_pulid(pulid, cls)
         require_values(cls, weight=weight, start_at=start_at, end_at=end_at)
+        pulid = require_pulid(pulid, cls)
         if start_at > end_at:
             raise PulidError(
                 f"PulidApplyFlux should start at {start_at} and end at {end_at}, which is before "

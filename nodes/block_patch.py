@@ -22,7 +22,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
-import comfy.model_management
 import comfy.patcher_extension
 import comfy.samplers
 import torch
@@ -59,8 +58,7 @@ class Gate:
         guider.model_options["transformer_options"][KEY] = sampling  # this run's own options
         if _has_negative_pass(guider):
             device = guider.model_patcher.load_device
-            negatives = [a.negative.on(device) for a in self.applications if a.negative]
-            comfy.model_management.load_models_gpu(negatives)
+            _load_with(guider, [a.negative.on(device) for a in self.applications if a.negative])
         result = executor(*args, **kwargs)
         _report_lost_blocks(sampling)
         self._report_missed_steps(sampling)
@@ -148,6 +146,17 @@ def _has_negative_pass(guider: Any) -> bool:
     return not is_left_out or guider.model_options.get("disable_cfg1_optimization", False)
 
 
+def _load_with(guider: Any, models: list[ModelPatcher]) -> None:
+    """Have models loaded together with FLUX, which makes room for them: they come with its conditions.
+
+    Those of the guider are this run's own.
+    """
+    for name, conds in guider.conds.items():
+        guider.conds[name] = [
+            {**c, "additional_models": [*c.get("additional_models", ()), *models]} for c in conds
+        ]
+
+
 def _report_lost_blocks(sampling: Sampling) -> None:
     lost = {block for _, block in sampling.expected - sampling.reached}
     if lost:
@@ -216,14 +225,13 @@ class BlockPatch:
         return [*(a.person.on(self.device) for a in self.applications), *previous]
 
     def to(self, device_or_dtype: Any) -> BlockPatch:
-        """Give the patch for another device; identities are folded for each device by itself."""
-        previous = self.previous
-        if hasattr(previous, "to"):
-            previous = previous.to(device_or_dtype)
-        device = device_or_dtype if isinstance(device_or_dtype, torch.device) else self.device
-        if previous is self.previous and device == self.device:
+        """Pass on where the model goes; the identities stay on the device that computes.
+
+        ComfyUI also says so when it unloads the model, and asks for `models` before it loads it again.
+        """
+        if not hasattr(self.previous, "to"):
             return self
-        return replace(self, previous=previous, device=device)
+        return replace(self, previous=self.previous.to(device_or_dtype))
 
     def cleanup(self) -> None:
         """Pass on the end of sampling."""
@@ -290,4 +298,7 @@ def _set_gate(
 
 def _move_patches(_: ModelPatcher, clone: ModelPatcher) -> None:
     """Give ComfyUI's clone for another GPU identities of its own."""
-    clone.model_patches_to(clone.load_device)
+    blocks = clone.model_options["transformer_options"]["patches_replace"]["dit"]
+    for block, patch in blocks.items():
+        if isinstance(patch, BlockPatch):
+            blocks[block] = replace(patch, device=clone.load_device)

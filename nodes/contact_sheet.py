@@ -7,6 +7,7 @@ from comfy_api.latest import io
 
 from ..pulid_core.images import bchw_to_bhwc, photo_to_bchw, rgb_pixels
 from ..pulid_core.sheet.contact_sheet import caption_lines, contact_sheet
+from .values import require_values
 
 
 class PulidContactSheet(io.ComfyNode):
@@ -67,14 +68,15 @@ class PulidContactSheet(io.ComfyNode):
         images: list[torch.Tensor],
         columns: list[int],
         cell_px: list[int],
-        captions: list[str] | None = None,
-        scores: list[float] | None = None,
+        captions: list[str | None] | None = None,
+        scores: list[float | None] | None = None,
     ) -> io.NodeOutput:
         """Take all batches apart and draw."""
+        require_values(cls, columns=columns, cell_px=cell_px, captions=captions, scores=scores)
         sheet = contact_sheet(
             [rgb_pixels(picture) for batch in images for picture in batch],
-            caption_lines(captions or []),
-            scores or [],
+            caption_lines([caption for caption in captions or [] if caption is not None]),
+            [score for score in scores or [] if score is not None],
             columns[0],
             cell_px[0],
         )

@@ -23,10 +23,12 @@ from ..pulid_core.identity.file import load_identity, save_identity
 from ..pulid_core.identity.identity import Identity, blend_identities, provenance_text
 from ..pulid_core.identity.name import path_below
 from ..pulid_core.images import Pixels, bchw_to_bhwc, photo_to_bchw, photos_from_image
+from ..pulid_core.numbers import parse_numbers
 from .display import shown
 from .model_files import find_identity, identity_choices, identity_folder
 from .portrait_display import show_person
 from .sockets import IdentitySocket, PulidSocket, require_identity, require_pulid
+from .values import require_values
 
 if TYPE_CHECKING:
     from .pulid_models import Pulid
@@ -122,6 +124,14 @@ class PulidEncodeIdentity(io.ComfyNode):
         on_missing_face: str,
     ) -> io.NodeOutput:
         """Encode, or recall what was encoded before."""
+        require_values(
+            cls,
+            face_order=face_order,
+            face_index=face_index,
+            fusion=fusion,
+            photo_weights=photo_weights,
+            on_missing_face=on_missing_face,
+        )
         settings = EncodeSettings(
             face_order, face_index, fusion, _parse_weights(photo_weights), on_missing_face == SKIP
         )
@@ -182,6 +192,7 @@ class PulidSaveIdentity(io.ComfyNode):
     @classmethod
     def execute(cls, identity: Any, name: str, if_exists: str, thumbnail: bool) -> io.NodeOutput:
         """Write the file, under a free name unless asked otherwise."""
+        require_values(cls, name=name, if_exists=if_exists, thumbnail=thumbnail)
         identity = require_identity(identity, cls)
         path, number = path_below(identity_folder(), name), 1
         while True:
@@ -252,6 +263,7 @@ class PulidLoadIdentity(io.ComfyNode):
     @classmethod
     def execute(cls, identity_file: str) -> io.NodeOutput:
         """Read and check the file."""
+        require_values(cls, names={"identity_file"}, identity_file=identity_file)
         identity = load_identity(find_identity(identity_file))
         preview = ui.PreviewImage(identity.crops, cls=cls) if len(identity.crops) else None
         report = provenance_text(identity)
@@ -289,6 +301,7 @@ class PulidBlendIdentities(io.ComfyNode):
     @classmethod
     def execute(cls, identity_a: Any, identity_b: Any, ratio: float) -> io.NodeOutput:
         """Blend the tokens."""
+        require_values(cls, ratio=ratio)
         first, second = require_identity(identity_a, cls), require_identity(identity_b, cls)
         return io.NodeOutput(blend_identities(first, second, ratio).rounded())
 
@@ -385,7 +398,7 @@ def _image_from_photos(photos: list[Pixels]) -> torch.Tensor:
 
 def _parse_weights(text: str) -> tuple[float, ...]:
     try:
-        return tuple(float(part) for part in text.replace(";", ",").split(",") if part.strip())
+        return parse_numbers(text)
     except ValueError as error:
         raise PulidError(
             f"photo_weights should be numbers separated by commas, but are {text!r}. "

@@ -24,6 +24,7 @@ from .model_files import (
     find_file,
 )
 from .sockets import PulidSocket
+from .values import require_values
 
 FILES = {"pulid_file": PULID, "eva_clip_file": EVA_CLIP, "face_parsing_file": FACE_PARSING}
 """Input -> the file it chooses; `face_model` chooses a folder."""
@@ -150,6 +151,7 @@ class PulidLoader(io.ComfyNode):
             "face_parsing_file": face_parsing_file,
             "face_model": face_model,
         }
+        require_values(cls, names={*choices, "provider"}, **choices, provider=provider)
         found = _find(**choices)
         from .pulid_models import Pulid, PulidPaths
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..pulid_core.sheet.tuning import MAX_COMBINATIONS, tuning_grid
+from .values import require_values
 
 
 class PulidTuningGrid(io.ComfyNode):
@@ -63,6 +64,7 @@ class PulidTuningGrid(io.ComfyNode):
     @classmethod
     def execute(cls, weights: str, starts: str) -> io.NodeOutput:
         """Combine, row by row."""
+        require_values(cls, weights=weights, starts=starts)
         grid, columns = tuning_grid(weights, starts)
         return io.NodeOutput(
             [combination.weight for combination in grid],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from comfy_api.latest import io
 
 from .display import shown
+from .values import require_values
 from .wavespeed_inputs import STATE_FOLDER, batch_inputs, expert_inputs, limit_inputs, main_inputs
 
 if TYPE_CHECKING:
@@ -87,13 +88,15 @@ class WavespeedFluxPulidRemote(io.ComfyNode):
 
     @classmethod
     async def execute(
-        cls, max_wait_s: int = 600, prediction_id: str = "", **inputs: Any
+        cls, max_wait_s: int | None = None, prediction_id: str | None = None, **inputs: Any
     ) -> io.NodeOutput:
         """Generate, or fetch by id, and return the pictures as one batch."""
         from . import wavespeed_background as background
 
+        require_values(cls, max_wait_s=max_wait_s, prediction_id=prediction_id, **inputs)
+        inputs = {name: value for name, value in inputs.items() if value is not None}
         client = background.open_client()
-        ids = background.read_ids(prediction_id)
+        max_wait_s, ids = max_wait_s or 600, background.read_ids(prediction_id or "")
         request = None if ids else background.request_of(max_wait_s=max_wait_s, **inputs)
 
         def work(progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Batch:

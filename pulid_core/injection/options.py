@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import PulidError
+from ..numbers import parse_numbers
 from .blocks import Points
 
 NegativeSees = Literal["nobody", "same person", "nothing"]
@@ -87,10 +88,10 @@ def parse_factors(text: str, name: str) -> tuple[float, ...]:
         PulidError: No number, or one that cannot be read or is not finite.
     """
     try:
-        factors = tuple(float(piece) for piece in text.split(",") if piece.strip())
+        factors = parse_numbers(text)
     except ValueError:
         factors = ()
-    if not factors or not all(math.isfinite(factor) for factor in factors):
+    if not factors:
         raise PulidError(
             f"{name} needs one number, or one per block, separated by commas, but got {text!r}. "
             "Write 1 to leave these blocks as they are."

@@ -6,6 +6,7 @@ import itertools
 from dataclasses import dataclass
 
 from ..errors import PulidError
+from ..numbers import parse_numbers
 
 MAX_COMBINATIONS = 64
 WEIGHT_RANGE, START_RANGE = (-1, 5), (0, 1)  # what PulidApplyFlux takes
@@ -56,11 +57,11 @@ def tuning_grid(weights: str, starts: str) -> tuple[list[Combination], GridColum
     return list(combinations), GridColumns(len(columns))
 
 
-def _numbers(text: str, name: str, minimum: float, maximum: float) -> list[float]:
+def _numbers(text: str, name: str, minimum: float, maximum: float) -> tuple[float, ...]:
     try:
-        numbers = [float(piece) for piece in text.split(",") if piece.strip()]
+        numbers = parse_numbers(text)
     except ValueError:
-        numbers = []
+        numbers = ()
     if not numbers or not all(minimum <= number <= maximum for number in numbers):
         raise PulidError(
             f"{name} should be numbers from {minimum} to {maximum}, separated by commas, but are "

@@ -94,7 +94,9 @@ else:
             yield server
 
     def opened(browser: Browser, server: ComfyServer) -> Iterator[Frontend]:
-        """A user's fresh browser window; afterwards, nothing of ours may have gone wrong in it."""
+        """A new user's window; afterwards, nothing of ours may have gone wrong in it."""
+        # The frontend keeps on the server what it learnt of an earlier test, open panels among it.
+        (server.base_dir / "user" / "default" / "comfy.settings.json").unlink(missing_ok=True)
         window = Frontend.in_new_window(browser, server)
         yield window
         window.close()

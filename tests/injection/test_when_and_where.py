@@ -100,7 +100,7 @@ def test_points():
 
 def test_factors():
     assert parse_factors(" 1, -0.5,0 ", "double_blocks") == (1.0, -0.5, 0.0)
-    for wrong in ("", ",", "a", "1;2", "nan", "1, inf"):
+    for wrong in ("", ",", "a", "1:2", "nan", "1, inf"):
         with pytest.raises(PulidError, match="double_blocks needs one number"):
             parse_factors(wrong, "double_blocks")
 

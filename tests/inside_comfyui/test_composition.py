@@ -478,7 +478,7 @@ def test_lowvram_flags(model, pulid, state, monkeypatch):
 
 
 def test_multi_gpu_deep_clone(world, model, pulid):
-    """ComfyUI's clone for a second device holds identities of its own, moved by `.to`."""
+    """ComfyUI's clone for a second device holds identities of its own."""
     if not hasattr(model, "deepclone_multigpu"):
         pytest.skip("this ComfyUI has no deep clones for several GPUs yet (0.23)")
     second = torch.device("cpu", 1)
@@ -498,17 +498,18 @@ def test_multi_gpu_deep_clone(world, model, pulid):
     assert all(patch.device == patched.load_device for patch in original.values())
 
 
-def test_patches_move_back_and_forth(model, pulid):
-    """`.to` makes a patch for a device and leaves the old one; a dtype moves nothing."""
-    dit = apply(model, pulid).model_options["transformer_options"]["patches_replace"]["dit"]
-    patch = dit["double_block", 0]
-    second = torch.device("cpu", 1)
-    assert patch.to(torch.float16) is patch
-    assert patch.to(patch.device) is patch
-    moved = patch.to(second)
-    assert moved is not patch
-    assert (patch.device, moved.device) == (torch.device("cpu"), second)
-    assert patch.models() == moved.to(patch.device).models()
+def test_an_unloaded_model_keeps_its_identities(model, pulid):
+    """ComfyUI moves patches to the offload device with the model, and asks for their models there."""
+    patched = apply(model, pulid)
+    patched.offload_device = torch.device("cpu", 1)
+    (person,) = set(patched.model_patches_models())
+    first = sample(patched)
+    sample(model)  # takes the weights from its clone
+    assert set(patched.model_patches_models()) == {person}
+    assert torch.equal(sample(patched), first)
+    assert pulid.folds.models() == [person]  # nothing was folded for the CPU
+    assert person.loaded_size() == person.model_size()
+    assert person in comfy.model_management.loaded_models(only_currently_used=True)
 
 
 # What is refused

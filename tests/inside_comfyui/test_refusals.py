@@ -11,13 +11,10 @@ import comfy.model_patcher
 import comfy.supported_models
 import pytest
 import torch
-from pulid_pack.nodes.injection_options import PulidInjectionOptions
-from pulid_pack.nodes.regions import PulidRegions
 from pulid_pack.pulid_core.errors import PulidError, UnsupportedModelError
 from pulid_pack.tests.inside_comfyui.world import (
     WIDTH,
     apply,
-    execute,
     identity,
     latent,
     sample,
@@ -25,25 +22,6 @@ from pulid_pack.tests.inside_comfyui.world import (
 from torch._dynamo.eval_frame import DisableContext, OptimizedModule
 
 MISSED = "no step of this sampling does"
-NAN, INFINITE = math.nan, math.inf
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        *({"weight": value} for value in (NAN, INFINITE, -INFINITE, 1e30, 5.1, "1", None, True)),
-        *({"start_at": value} for value in (NAN, 1.5, -0.1, "0.5")),
-        *({"end_at": value} for value in (NAN, INFINITE, 2, None)),
-    ],
-    ids=str,
-)
-def test_values_through_links(model, pulid, values):
-    """ComfyUI checks the range of widgets only."""
-    (name,) = values
-    with pytest.raises(
-        PulidError, match=f"{name} of PulidApplyFlux should be a number from .* but"
-    ):
-        apply(model, pulid, **values)
 
 
 @pytest.mark.parametrize("value", [1, 0.5, torch.tensor(0.5).item()])
@@ -51,47 +29,12 @@ def test_good_values_through_links(model, pulid, value):
     assert sample(apply(model, pulid, weight=value, end_at=value), steps=1).isfinite().all()
 
 
-GOOD_OPTIONS = {
-    "schedule": "constant",
-    "schedule_points": "0:1",
-    "double_blocks": "1",
-    "single_blocks": "1",
-    "negative_sees": "nobody",
-}
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        *({"schedule": "linear"}, {"schedule": None}, {"schedule_points": 1}),
-        *({"double_blocks": 1.0}, {"single_blocks": ["1"]}, {"negative_sees": "somebody"}),
-    ],
-    ids=str,
-)
-def test_options_through_links(wrong):
-    with pytest.raises(PulidError, match=f"{next(iter(wrong))} of PulidInjectionOptions should"):
-        execute(PulidInjectionOptions, **{**GOOD_OPTIONS, **wrong})
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        *({"people": 0}, {"people": 7}, {"people": 2.5}, {"people": NAN}, {"people": "2"}),
-        *({"layout": "spiral"}, {"softness": NAN}, {"softness": -1}, {"softness": 2}),
-    ],
-    ids=str,
-)
-def test_regions_through_links(wrong):
-    with pytest.raises(PulidError, match=f"{next(iter(wrong))} of PulidRegions should"):
-        execute(PulidRegions, **{"people": 2, "layout": "grid", "softness": 0.1, **wrong})
-
-
 def test_what_is_no_options_socket(model, pulid):
     with pytest.raises(PulidError, match="needs the output of PulidInjectionOptions as options"):
         apply(model, pulid, options={"schedule": "constant"})
 
 
-@pytest.mark.parametrize("value", [1e38, NAN])
+@pytest.mark.parametrize("value", [1e38, math.nan])
 def test_an_identity_that_no_model_can_take(model, pulid, value):
     """Finite, so that loading it says nothing; the fold overflows."""
     who = identity(0)
