@@ -1,6 +1,8 @@
-"""One side of the encoder's benchmark, in a process of its own: `encoder_process.py MODELS ours|peer`.
+"""One side of the encoder's benchmark, in a process of its own: `encoder_process.py MODELS SIDE START`.
 
-Prints one line of JSON. Models are loaded before anything is timed; all compute in float32 on the CPU.
+SIDE is ours or peer. START is warm, with the models loaded before anything is timed, or cold, where
+importing the packages and reading the files is timed with the first photo. Prints one line of JSON; all
+compute in float32 on the CPU.
 """
 
 from __future__ import annotations
@@ -19,10 +21,21 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 REPETITIONS = 3
 
+Encode = Callable[[np.ndarray], object]
+Load = Callable[[Path], Encode]
 
-def measure(side: str, models: Path) -> dict[str, Any]:
+
+def cold_start(load: Load, models: Path) -> dict[str, Any]:
+    """Time the way from nothing to the tokens of one photo, and watch memory meanwhile."""
+    picture = photo(1)
+    with PeakMemory() as memory:
+        cold_s = seconds(lambda: load(models)(picture))
+    return {"cold_s": cold_s, "peak_mib": memory.peak_mib}
+
+
+def warm_start(load: Load, models: Path) -> dict[str, Any]:
     """Time the first and the second encode of photos, and watch memory meanwhile."""
-    encode = (our_encoder if side == "ours" else peer_encoder)(models)
+    encode = load(models)
     encode(photo(0))  # the first use of a network also sets up its kernels
     first, again = [], []
     with PeakMemory() as memory:
@@ -32,7 +45,7 @@ def measure(side: str, models: Path) -> dict[str, Any]:
     return {"first_s": first, "again_s": again, "peak_mib": memory.peak_mib}
 
 
-def our_encoder(models: Path) -> Callable[[np.ndarray], object]:
+def our_encoder(models: Path) -> Encode:
     """This pack, as plain Python uses it."""
     pack = types.ModuleType("pulid_pack")
     pack.__path__ = [str(ROOT)]
@@ -49,7 +62,7 @@ def our_encoder(models: Path) -> Callable[[np.ndarray], object]:
     return lambda picture: encode_identity([Photo(picture)], stages)
 
 
-def peer_encoder(models: Path) -> Callable[[np.ndarray], object]:
+def peer_encoder(models: Path) -> Encode:
     """The peers."""
     from peer_encoder import PeerEncoder
 
@@ -101,4 +114,7 @@ class PeakMemory:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(measure(sys.argv[2], Path(sys.argv[1]))) + "\n")
+    _, models, side, start = sys.argv
+    measure = cold_start if start == "cold" else warm_start
+    figures = measure(our_encoder if side == "ours" else peer_encoder, Path(models))
+    sys.stdout.write(json.dumps(figures) + "\n")

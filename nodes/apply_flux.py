@@ -195,7 +195,7 @@ def _compute_dtype(model: ModelPatcher) -> torch.dtype:
 
 
 def _plan(model: ModelPatcher, sizes: CrossAttentionSizes) -> dict[BlockKey, int]:
-    diffusion_model = model.get_model_object("diffusion_model")
+    diffusion_model: Any = model.get_model_object("diffusion_model")
     # Nodes that compile the whole model put torch's wrapper around it.
     diffusion_model = getattr(diffusion_model, "_orig_mod", diffusion_model)
     kind = type(diffusion_model).__name__

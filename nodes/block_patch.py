@@ -143,7 +143,7 @@ def _has_negative_pass(guider: Any) -> bool:
     if not any("negative" in name for name in guider.conds):
         return False
     is_left_out = type(guider) is comfy.samplers.CFGGuider and math.isclose(guider.cfg, 1.0)
-    return not is_left_out or guider.model_options.get("disable_cfg1_optimization", False)
+    return not is_left_out or bool(guider.model_options.get("disable_cfg1_optimization", False))
 
 
 def _load_with(guider: Any, models: list[ModelPatcher]) -> None:

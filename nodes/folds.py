@@ -53,7 +53,7 @@ class WholePatcher(comfy.model_patcher.ModelPatcher):
         """Load everything, unless --novram forbids it."""
         if comfy.model_management.vram_state != comfy.model_management.VRAMState.NO_VRAM:
             extra_memory = 1e32
-        return super().partially_load(device_to, extra_memory, force_patch_weights)
+        return super().partially_load(device_to, int(extra_memory), force_patch_weights)
 
     def partially_unload(self, *_: Any, **__: Any) -> int:
         """Free nothing, upon which ComfyUI unloads it as a whole."""

@@ -20,11 +20,12 @@ from ..pulid_core.encoder.encode import RECALLED_BYTES, EncoderStages, encode_id
 from ..pulid_core.encoder.face_parser import load_face_parser
 from ..pulid_core.encoder.vision_tower import load_vision_tower
 from ..pulid_core.errors import PulidError
-from ..pulid_core.face.analyser import ANTELOPEV2_SHA256, FaceAnalyser
+from ..pulid_core.face.analyser import FaceAnalyser
 from ..pulid_core.face.portrait import DEFAULT_SETTINGS, EncodeSettings, Step
 from ..pulid_core.file_hash import HashMemory
 from ..pulid_core.identity.identity import Identity
 from ..pulid_core.images import Photo, photos_from_image
+from ..pulid_core.model_files.catalogue import FACE_RECOGNISER
 from ..pulid_core.pulid_file import PulidFile
 from ..pulid_core.result_cache import Recall
 from .folds import FoldCache
@@ -100,8 +101,8 @@ class Pulid:
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
-        """What is unusual about the models that encode."""
-        if self.hashes.sha256(self.faces.recogniser_path) == ANTELOPEV2_SHA256:
+        """What is unusual about the models that encode; other packs, too, have a glintr100.onnx."""
+        if self.hashes.sha256(self.faces.recogniser_path) == FACE_RECOGNISER.sha256:
             return ()
         return (
             f"The face recogniser of {self.faces.name} is not the one of antelopev2, which PuLID was "

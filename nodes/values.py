@@ -44,9 +44,10 @@ def _fits(field: Any, value: Any, is_name: bool) -> bool:
         return True
     if value is None:
         return field.optional
-    if isinstance(field, io.Combo.Input | io.String.Input):
-        is_choice = isinstance(field, io.Combo.Input) and not is_name
-        return isinstance(value, str) and (not is_choice or value in field.options)
+    if isinstance(field, io.Combo.Input):
+        return isinstance(value, str) and (is_name or value in field.options)
+    if isinstance(field, io.String.Input):
+        return isinstance(value, str)
     if isinstance(field, io.Boolean.Input):
         return isinstance(value, bool)
     low, high = _limits(field)

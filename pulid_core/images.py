@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,18 +13,11 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from .errors import ReferenceImageError
+from .pixels import UNREADABLE, Pixels, Shares, checked_shares, rgb_from_shares, to_8_bits
 
 MIN_PHOTO_SIDE_PX = 32
 MAX_NARROWNESS = 32
 """A photo this many times longer than wide, as a strip of a web page, shows no face."""
-BAND_VALUES = 2**18
-"""Pictures are converted in bands of rows of about so many values, which fit the processor's cache."""
-
-_UNREADABLE = (OSError, RuntimeError, SyntaxError, ValueError, Image.DecompressionBombError)
-"""What Pillow raises for a file that is damaged, depending on format and place."""
-
-Pixels = np.ndarray
-"""One RGB picture, (H, W, 3) uint8."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +66,9 @@ def photo_to_bchw(photo: Pixels) -> Tensor:
 
 
 def photo_from_file(path: str | Path, index: int = 0, count: int = 1) -> Photo:
-    """Read a picture file as a camera meant it: turned by EXIF, alpha on white.
+    """Read a picture file, turned by EXIF, alpha on white, in the colours that ComfyUI gives it.
+
+    A colour profile is not applied, since LoadImage applies none: the same photo is the same person.
 
     Args:
         path: Any format that Pillow reads.
@@ -86,10 +80,10 @@ def photo_from_file(path: str | Path, index: int = 0, count: int = 1) -> Photo:
     """
     try:
         with Image.open(path) as picture:
-            whole = _to_8_bits(ImageOps.exif_transpose(picture))
+            whole = to_8_bits(ImageOps.exif_transpose(picture))
             has_alpha = "A" in whole.getbands() or "transparency" in whole.info
             pixels = np.array(_on_white(whole) if has_alpha else whole.convert("RGB"))
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ReferenceImageError(
             f"A photo was expected, but {path} cannot be read: {error}. "
             "Use a whole JPEG, PNG or WebP file."
@@ -104,14 +98,6 @@ def _on_white(picture: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, picture).convert("RGB")
 
 
-def _to_8_bits(picture: Image.Image) -> Image.Image:
-    """Scale 16 bit gray, which Pillow's conversions would clip at 255."""
-    if not picture.mode.startswith("I"):
-        return picture
-    gray = np.asarray(picture).clip(0, 65535) / 257
-    return Image.fromarray(gray.round().astype(np.uint8))
-
-
 def photos_from_image(image: Tensor) -> list[Photo]:
     """Turn an IMAGE batch into photos, every one in its full size.
 
@@ -124,8 +110,8 @@ def photos_from_image(image: Tensor) -> list[Photo]:
         One photo per batch item.
 
     Raises:
-        ReferenceImageError: The batch is empty, has another layout, holds NaN or infinity, or is
-            smaller than 32 px on a side or a narrow strip.
+        ReferenceImageError: The batch is empty, has another layout, holds NaN, infinity or numbers
+            up to 255, or is smaller than 32 px on a side or a narrow strip.
     """
     if image.ndim != 4 or not 1 <= image.shape[3] <= 4:
         raise ReferenceImageError(
@@ -140,41 +126,25 @@ def photos_from_image(image: Tensor) -> list[Photo]:
 
 
 def rgb_pixels(item: Tensor) -> Pixels:
-    """Repeat gray to RGB, and put alpha on white.
+    """Repeat gray to RGB, and put alpha on white. What is NaN is black.
 
     Args:
         item: (H, W, C) with 1 to 4 channels (gray, gray + alpha, RGB, RGBA), in [0, 1].
     """
-    pixels = np.empty((*item.shape[:2], 3), np.uint8)
-    for rows in _bands(item):
-        pixels[rows] = _rgb_band(item[rows].float()).numpy()
-    return pixels
-
-
-def _bands(item: Tensor) -> Iterator[slice]:
-    height, width, channels = item.shape
-    step = max(1, BAND_VALUES // max(1, width * channels))
-    return (slice(row, row + step) for row in range(0, height, step))
-
-
-def _rgb_band(band: Tensor) -> Tensor:
-    height, width, channels = band.shape
-    band = band.clamp(0, 1)
-    color = band[..., : channels - 1 + channels % 2]  # without the alpha of 2 or 4 channels
-    if channels % 2 == 0:
-        alpha = band[..., -1:]
-        color = color * alpha + (1 - alpha)
-    return (color * 255).round_().to(torch.uint8).expand(height, width, 3).cpu()
+    return rgb_from_shares(item.shape, lambda rows: np.nan_to_num(_shares(item[rows])), "A picture")
 
 
 def _photo_from_hwc(item: Tensor, index: int, count: int) -> Photo:
     _check_size(item.shape[0], item.shape[1], index, count)
-    if not all(bool(torch.isfinite(item[rows]).all()) for rows in _bands(item)):
-        raise ReferenceImageError(
-            f"Reference image {index + 1} of {count} holds NaN or infinite values. "
-            "Look at the node that made it: the picture is damaged."
-        )
-    return Photo(rgb_pixels(item), index, count)
+    name = f"Reference image {index + 1} of {count}"
+    pixels = rgb_from_shares(
+        item.shape, lambda rows: checked_shares(_shares(item[rows]), name), name
+    )
+    return Photo(pixels, index, count)
+
+
+def _shares(rows: Tensor) -> Shares:
+    return rows.detach().float().cpu().numpy()
 
 
 def _check_size(height: int, width: int, index: int, count: int) -> None:

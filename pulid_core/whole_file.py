@@ -7,13 +7,14 @@ from pathlib import Path
 from uuid import uuid4
 
 
-def write_whole(path: Path, content: bytes, *, overwrite: bool = False) -> None:
+def write_whole(path: Path, content: bytes, *, overwrite: bool = False, mode: int = 0o666) -> None:
     """Write a new file beside its place, and move it there when it is on the disk.
 
     Args:
         path: In a folder that exists. A link is replaced, never written through.
         content: Of the file.
         overwrite: Replace what is there.
+        mode: Who may read and write it, less what the process's umask takes away.
 
     Raises:
         FileExistsError: Something is there, and overwriting is not allowed. It stays as it is.
@@ -21,7 +22,8 @@ def write_whole(path: Path, content: bytes, *, overwrite: bool = False) -> None:
     """
     begun = path.with_name(f".{uuid4().hex}.unfinished")
     try:
-        with begun.open("xb") as file:
+        begun.touch(mode, exist_ok=False)
+        with begun.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

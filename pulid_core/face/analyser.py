@@ -23,8 +23,6 @@ ARCFACE_RATIO = 0.28
 RECALLED_BYTES = 8 * 2**20  # about 2 KB per face
 
 ARCFACE_SIZE = 512
-ANTELOPEV2_SHA256 = "4ab1d6435d639628a6f3e5008dd4f929edf4c4124b1a7169e1048f9fef534cdf"
-"""Of glintr100.onnx in antelopev2.zip; other packs carry another file under the same name."""
 
 AUTO_PROVIDER = "auto"
 CPU_PROVIDER = "CPUExecutionProvider"

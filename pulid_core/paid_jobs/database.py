@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..whole_file import write_whole
 from .errors import JournalError
 
 _PATIENCE_S = 10  # for another process that is writing
@@ -120,16 +121,10 @@ class Database:
         Raises:
             JournalError: That cannot be written.
         """
-        draft = self._witness.with_suffix(f".{secrets.token_hex(4)}.part")
+        text = f"{self._name} {count}\n"
         try:
-            with os.fdopen(os.open(draft, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
-                file.write(f"{self._name} {count}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self._witness)
+            write_whole(self._witness, text.encode("ascii"), overwrite=True, mode=0o600)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                draft.unlink(missing_ok=True)
             raise _unwritable(self._path, error.strerror or str(error)) from None
 
     def close(self) -> None:

@@ -6,11 +6,11 @@ import contextlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..whole_file import write_whole
 from .clock import Clock
 from .journal import KEPT_S
 
@@ -70,18 +70,9 @@ class ResultStore:
         return self._clock.wall() - path.stat().st_mtime
 
     def _write(self, path: Path, data: bytes) -> None:
-        handle, name = tempfile.mkstemp(dir=self.folder, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            now = self._clock.wall()
-            os.utime(name, (now, now))
-            Path(name).replace(path)
-        except OSError:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_whole(path, data, overwrite=True, mode=0o600)
+        now = self._clock.wall()
+        os.utime(path, (now, now))
 
     def _prune(self, keep: str) -> None:
         """Drop what is too old, then the least recently used beyond the capacity."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ..paid_jobs.clock import Cancelled, Clock
 from ..paid_jobs.store import ResultStore
 from ..paid_jobs.transport import TransportError
-from ..pixels import Photo
+from ..pixels import Pixels
 from . import codes
 from .answers import Prediction, expiry, parse_prediction
 from .api import Api, Passing, UnknownThere
@@ -51,7 +51,7 @@ class Delivery:
     """
 
     prediction_id: str
-    images: tuple[Photo, ...] = field(repr=False)
+    images: tuple[Pixels, ...] = field(repr=False)
     files: tuple[bytes, ...] = field(repr=False)
     source: Source
     facts: dict[str, Any] = field(default_factory=dict)
@@ -114,7 +114,7 @@ class Fetcher:
         if not prediction.outputs:
             raise RemoteDownloadFailed(prediction.id, "it is completed without outputs")
         files: list[bytes] = []
-        images: list[Photo] = []
+        images: list[Pixels] = []
         for index in range(len(prediction.outputs)):
             self._fetch_one(prediction, index, files, images, cancelled)
         facts = describe(prediction, self.api)
@@ -130,7 +130,7 @@ class Fetcher:
         prediction: Prediction,
         index: int,
         files: list[bytes],
-        images: list[Photo],
+        images: list[Pixels],
         cancelled: Cancelled,
     ) -> None:
         """Add one output to files and images, within the limits of all together."""

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from ..errors import ReferenceImageError
 from ..paid_jobs.exchange import MIB
-from ..pixels import UNREADABLE, Photo, picture_pixels, rgb_pixels
+from ..pixels import UNREADABLE, Pixels, picture_pixels, rgb_pixels
 from .errors import RemoteImageError
 
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -120,7 +120,7 @@ def check_files(files: Sequence[bytes]) -> None:
         raise RemoteImageError(f"more than {DELIVERY_MAX_BYTES // MIB} MiB in all")
 
 
-def decode_image(data: bytes) -> Photo:
+def decode_image(data: bytes) -> Pixels:
     """Turn a delivered file into a picture.
 
     Returns:

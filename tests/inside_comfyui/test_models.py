@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,14 +21,22 @@ from comfy.cli_args import args
 from pulid_pack.nodes import identity as identity_nodes
 from pulid_pack.nodes import loader as loader_nodes
 from pulid_pack.nodes import model_files
-from pulid_pack.nodes.identity import PulidFaceSimilarity, PulidLoadIdentity
+from pulid_pack.nodes.apply_flux import PulidApplyFlux
+from pulid_pack.nodes.identity import PulidEncodeIdentity, PulidFaceSimilarity, PulidLoadIdentity
 from pulid_pack.nodes.loader import PulidLoader
 from pulid_pack.nodes.pulid_models import Pulid, PulidPaths
 from pulid_pack.pulid_core.errors import MissingFilesError
-from pulid_pack.pulid_core.model_files.catalogue import EVA_CLIP, FACE_FILES, PULID
+from pulid_pack.pulid_core.model_files.catalogue import (
+    EVA_CLIP,
+    FACE_FILES,
+    FACE_RECOGNISER,
+    PULID,
+)
 from pulid_pack.pulid_core.model_files.finder import FoldersOnDisk, extra_folders
 from pulid_pack.pulid_core.pulid_file import PulidFile
-from pulid_pack.tests.inside_comfyui.world import World
+from pulid_pack.tests.inside_comfyui.world import World, execute, identity
+
+ANOTHER = "recogniser of antelopev2 is not the one of antelopev2"
 
 
 @pytest.fixture
@@ -217,6 +226,10 @@ def test_face_packs_plain_and_in_the_zips_nested_folder(folders):
     assert model_files.face_model_choices() == ["antelopev2", "buffalo_l", "none"]
 
 
+def astronaut_image():
+    return torch.from_numpy(skimage.data.astronaut().astype(np.float32) / 255).unsqueeze(0)
+
+
 def loaded_kinds():
     loaded = comfy.model_management.current_loaded_models
     return {type(entry.model.model).__name__ for entry in loaded if entry.model is not None}
@@ -241,15 +254,43 @@ def test_encoder_models_are_read_late_loaded_while_used_and_offloaded(stage, mon
         "throw_exception_if_processing_interrupted",
         lambda: (seen.update(loaded_kinds()), check())[1],
     )
-    photo = torch.from_numpy(skimage.data.astronaut().astype(np.float32) / 255).unsqueeze(0)
-    identity = pulid.encode(photo)
-    assert identity.tokens.dtype == torch.float32
+    encoded = pulid.encode(astronaut_image())
+    assert encoded.tokens.dtype == torch.float32
     assert encoder <= seen
     assert {patcher.load_device for patcher in pulid.get_models()} == {
         comfy.model_management.text_encoder_device()
     }
     assert not encoder & loaded_kinds()
     assert {type(patcher.model).__name__ for patcher in pulid.get_models()} == encoder
+
+
+def test_another_face_recogniser_is_told_where_it_encodes_and_judges_all_the_same(
+    stage, world, model, monkeypatch
+):
+    """Told apart by its hash: the stage's, too, is the glintr100.onnx of a pack called antelopev2."""
+    paths = replace(world.load_pulid().paths, face_model=stage / "insightface/models/antelopev2")
+    monkeypatch.setattr(Pulid, "_encode", lambda *_: identity())
+    photo, choice = astronaut_image(), ("largest", 0, "concat", "", "error")
+
+    def told(reference):
+        """By Encode and by Apply."""
+        encode = PulidEncodeIdentity.execute(pulid, photo, *choice)
+        applied = execute(
+            PulidApplyFlux,
+            model=model, pulid=pulid, reference=reference, weight=1.0, start_at=0.0, end_at=1.0,
+        )  # fmt: skip
+        return [ANOTHER in output.ui["text"][0] for output in (encode, applied)]
+
+    pulid = Pulid(paths)
+    assert told(photo) == [True, True]
+    assert told(identity()) == [True, False]
+    judged = PulidFaceSimilarity.execute(pulid, photo, photo)
+    assert judged.result[0] == pytest.approx(1)
+    assert ANOTHER not in judged.ui["text"][0]
+
+    pulid = Pulid(paths)
+    monkeypatch.setattr(pulid.hashes, "sha256", lambda _: FACE_RECOGNISER.sha256)
+    assert told(photo) == [False, False]
 
 
 def test_comparing_stops_when_the_user_cancels(monkeypatch, tmp_path):
