@@ -10,7 +10,6 @@ import statistics
 import tempfile
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +24,6 @@ from torch import Tensor
 
 from ..nodes.folds import FoldCache
 from ..pulid_core.encoder.face_parser import FaceParser
-from ..pulid_core.encoder.idformer import IDFormer, IDFormerSizes
 from ..pulid_core.encoder.vision_tower import TOWER, VisionTower
 from ..pulid_core.injection.attention import Seen
 from ..pulid_core.injection.blocks import Share, add_identities
@@ -40,11 +38,13 @@ from .gpu_models import (
     OriginalInFlux,
     identity,
     random_flux,
+    random_idformer,
     random_pulid,
     repeated,
     resident_mib,
     sample,
     synchronise,
+    waiting_places,
     with_original,
     with_people,
 )
@@ -380,36 +380,6 @@ def difference(value: Tensor, other: Tensor, base: Tensor) -> float:
 def spread(seconds: list[float]) -> str:
     """Half the distance from the fastest to the slowest, as a part of the median."""
     return f"±{(max(seconds) - min(seconds)) / 2 / statistics.median(seconds):.1%}"
-
-
-def random_idformer(dim: int) -> IDFormer:
-    """An IDFormer of the real depth."""
-    sizes = IDFormerSizes(
-        queries=32, dim=dim, output_dim=2048, condition_dim=1280, id_tokens=5, scales=5,
-        layers=10, inner_dim=dim, feed_forward_dim=4 * dim,
-    )  # fmt: skip
-    former = IDFormer(sizes)
-    for parameter in former.parameters():
-        if parameter.dim() > 1:
-            torch.nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5)
-    return former.eval()
-
-
-def waiting_places(work: Callable[[], object]) -> dict[str, int]:
-    """Where in the code the host waits for the device, and how often."""
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always")
-        torch.cuda.set_sync_debug_mode("warn")
-        try:
-            work()
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-    places: dict[str, int] = {}
-    for warning in seen:
-        path = Path(warning.filename)
-        place = f"{path.parent.name}/{path.name}:{warning.lineno}"
-        places[place] = places.get(place, 0) + 1
-    return places
 
 
 def reset_peak() -> None:

@@ -1,8 +1,9 @@
-"""A FLUX and a PuLID file of random weights on a device, and one sampling with them."""
+"""A FLUX, a PuLID file and an encoder of random weights on a device, and one sampling with them."""
 
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from ..nodes.block_patch import patch_model
 from ..nodes.folds import FoldCache
 from ..nodes.forward_plan import Application
+from ..pulid_core.encoder.idformer import IDFormer, IDFormerSizes
 from ..pulid_core.injection.attention import (
     HEAD_DIM,
     NORM_EPS,
@@ -121,6 +123,19 @@ def random_pulid(scale: Scale, path: Path) -> PulidFile:
             tensors[f"pulid_ca.{index}.{name}"] = values.to("cpu", torch.bfloat16)
     save_file(tensors, path)
     return PulidFile.open(path)
+
+
+def random_idformer(dim: int) -> IDFormer:
+    """An IDFormer of the real depth."""
+    sizes = IDFormerSizes(
+        queries=32, dim=dim, output_dim=2048, condition_dim=1280, id_tokens=5, scales=5,
+        layers=10, inner_dim=dim, feed_forward_dim=4 * dim,
+    )  # fmt: skip
+    former = IDFormer(sizes)
+    for parameter in former.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5)
+    return former.eval()
 
 
 def identity(seed: int, tokens: int = 32) -> Tensor:
@@ -302,3 +317,20 @@ def repeated(work: Callable[[], object], rounds: int = 5, calls: int = 20) -> li
         clock.mark()
         times.append(clock.gaps()[0] / calls)
     return times[1:]
+
+
+def waiting_places(work: Callable[[], object]) -> dict[str, int]:
+    """Where in the code the host waits for the device, and how often."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            work()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    places: dict[str, int] = {}
+    for warning in seen:
+        path = Path(warning.filename)
+        place = f"{path.parent.name}/{path.name}:{warning.lineno}"
+        places[place] = places.get(place, 0) + 1
+    return places
