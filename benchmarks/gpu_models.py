@@ -29,7 +29,7 @@ from ..pulid_core.injection.attention import (
     CrossAttentionSizes,
     IdentityCrossAttention,
 )
-from ..pulid_core.injection.blocks import plan_blocks
+from ..pulid_core.injection.blocks import injected_blocks
 from ..pulid_core.pulid_file import PulidFile
 
 DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
@@ -153,7 +153,7 @@ def with_people(
     """Put people on a clone of FLUX, as PulidApplyFlux does."""
     people = list(people)
     file, width = cache.file, flux.model.diffusion_model.hidden_size
-    plan = plan_blocks(file.attention_sizes, width, DOUBLES, SINGLES)
+    plan = injected_blocks(file.attention_sizes, width, DOUBLES, SINGLES)
     for who, mask in zip(people, masks or [None] * len(people), strict=True):
         person = cache.get(identity(who), dtype, len(people))
         person.on(DEVICE)
@@ -209,7 +209,7 @@ def with_original(
     """Put the original's modules on a clone of FLUX, in bfloat16."""
     patched = flux.clone()
     tokens = [identity(who).to(DEVICE, torch.bfloat16) for who in range(people)]
-    plan = plan_blocks(scale.attentions, scale.width, DOUBLES, SINGLES)
+    plan = injected_blocks(scale.attentions, scale.width, DOUBLES, SINGLES)
     for block, index in plan.items():
         patch = OriginalInFlux(modules[index], tokens, scale.image_tokens)
         patched.set_model_patch_replace(patch, "dit", *block)

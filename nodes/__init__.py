@@ -6,10 +6,10 @@ from comfy_api.latest import ComfyExtension, io
 
 from .apply_flux import PulidApplyFlux
 from .contact_sheet import PulidContactSheet
+from .face_similarity import PulidFaceSimilarity
 from .identity import (
     PulidBlendIdentities,
     PulidEncodeIdentity,
-    PulidFaceSimilarity,
     PulidLoadIdentity,
     PulidSaveIdentity,
 )

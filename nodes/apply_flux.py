@@ -14,7 +14,7 @@ from comfy_api.latest import io
 from ..pulid_core.errors import PulidError, UnsupportedModelError
 from ..pulid_core.identity.identity import Identity
 from ..pulid_core.injection.attention import CrossAttentionSizes
-from ..pulid_core.injection.blocks import BlockKey, plan_blocks
+from ..pulid_core.injection.blocks import BlockKey, injected_blocks
 from ..pulid_core.injection.options import InjectionOptions
 from .portrait_display import show_person
 from .sockets import IdentitySocket, OptionsSocket, PulidSocket, require_pulid
@@ -128,10 +128,10 @@ class PulidApplyFlux(io.ComfyNode):
                 f"PulidApplyFlux should start at {start_at} and end at {end_at}, which is before "
                 "it. Choose end_at above start_at."
             )
-        plan = _plan(model, pulid.file.attention_sizes)
+        blocks = _blocks(model, pulid.file.attention_sizes)
         options = _options(options)
-        doubles = sum(kind == "double_block" for kind, _ in plan)
-        factors = options.block_weights(doubles, len(plan) - doubles)
+        doubles = sum(kind == "double_block" for kind, _ in blocks)
+        factors = options.block_weights(doubles, len(blocks) - doubles)
         if weight == 0:
             return io.NodeOutput(model.clone())
         identity = reference if isinstance(reference, Identity) else pulid.encode(reference)
@@ -155,7 +155,7 @@ class PulidApplyFlux(io.ComfyNode):
         pictures = [identity.crops] if len(identity.crops) else []
         notes = pulid.notes if identity is not reference else ()
         shown = show_person(identity, pictures, cls, notes)
-        return io.NodeOutput(patch_model(model, application, plan), ui=shown)
+        return io.NodeOutput(patch_model(model, application, blocks), ui=shown)
 
 
 def _options(options: Any) -> InjectionOptions:
@@ -194,7 +194,7 @@ def _compute_dtype(model: ModelPatcher) -> torch.dtype:
     return dtype if dtype in COMPUTE_DTYPES else torch.bfloat16
 
 
-def _plan(model: ModelPatcher, sizes: CrossAttentionSizes) -> dict[BlockKey, int]:
+def _blocks(model: ModelPatcher, sizes: CrossAttentionSizes) -> dict[BlockKey, int]:
     diffusion_model: Any = model.get_model_object("diffusion_model")
     # Nodes that compile the whole model put torch's wrapper around it.
     diffusion_model = getattr(diffusion_model, "_orig_mod", diffusion_model)
@@ -215,7 +215,7 @@ def _plan(model: ModelPatcher, sizes: CrossAttentionSizes) -> dict[BlockKey, int
             "PulidApplyFlux needs a FLUX.1 or Chroma model, but got FLUX.2, whose blocks PuLID was "
             "not trained on. Connect a FLUX.1 model."
         )
-    return plan_blocks(
+    return injected_blocks(
         sizes,
         diffusion_model.hidden_size,
         len(diffusion_model.double_blocks),

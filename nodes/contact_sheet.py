@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from ..pulid_core.images import bchw_to_bhwc, photo_to_bchw, rgb_pixels
+from ..pulid_core.images import image_from_photos, rgb_pixels
 from ..pulid_core.sheet.contact_sheet import caption_lines, contact_sheet
 from .values import require_values
 
@@ -80,4 +80,4 @@ class PulidContactSheet(io.ComfyNode):
             columns[0],
             cell_px[0],
         )
-        return io.NodeOutput(bchw_to_bhwc(photo_to_bchw(sheet)))
+        return io.NodeOutput(image_from_photos([sheet]))

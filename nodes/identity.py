@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from comfy_api.latest import io, ui
@@ -10,28 +10,18 @@ from comfy_api.latest import io, ui
 from ..pulid_core.encoder.fusion import FUSIONS
 from ..pulid_core.errors import IdentityExistsError, PulidError
 from ..pulid_core.face.choice import FACE_ORDERS
-from ..pulid_core.face.portrait import DEFAULT_SETTINGS, EncodeSettings, choose_portraits
+from ..pulid_core.face.portrait import DEFAULT_SETTINGS, EncodeSettings
 from ..pulid_core.face.report import picture_of_choice, report_text
-from ..pulid_core.face.similarity import (
-    annotate,
-    compare,
-    mean_direction,
-    mean_similarity,
-    similarity_text,
-)
 from ..pulid_core.identity.file import load_identity, save_identity
 from ..pulid_core.identity.identity import Identity, blend_identities, provenance_text
 from ..pulid_core.identity.name import path_below
-from ..pulid_core.images import Pixels, bchw_to_bhwc, photo_to_bchw, photos_from_image
+from ..pulid_core.images import image_from_photos
 from ..pulid_core.numbers import parse_numbers
 from .display import shown
 from .model_files import find_identity, identity_choices, identity_folder
 from .portrait_display import show_person
 from .sockets import IdentitySocket, PulidSocket, require_identity, require_pulid
 from .values import require_values
-
-if TYPE_CHECKING:
-    from .pulid_models import Pulid
 
 CATEGORY = "PuLID FLUX/identity"
 
@@ -306,94 +296,13 @@ class PulidBlendIdentities(io.ComfyNode):
         return io.NodeOutput(blend_identities(first, second, ratio).rounded())
 
 
-class PulidFaceSimilarity(io.ComfyNode):
-    """Says how much the faces of a picture resemble a person."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
-        return io.Schema(
-            node_id="PulidFaceSimilarity",
-            display_name="PuLID Face Similarity",
-            category=CATEGORY,
-            description="Compares faces by ArcFace, for tuning weight and start_at only: the same "
-            "encoder conditions the picture, so the number proves nothing about likeness. "
-            "The licence of antelopev2 allows non-commercial use only.",
-            search_aliases=["pulid", "face distance", "likeness", "arcface", "compare faces"],
-            inputs=[
-                PulidSocket.Input(
-                    "pulid", tooltip="From Load PuLID (FLUX); only its face model is used."
-                ),
-                io.Image.Input(
-                    "image",
-                    tooltip="Pictures to judge. Of each the face that resembles the person most "
-                    "counts.",
-                ),
-                io.MultiType.Input(
-                    "reference",
-                    types=[io.Image, IdentitySocket],
-                    tooltip="The person: photos, whose largest faces are taken, or an identity.",
-                ),
-            ],
-            outputs=[
-                io.Float.Output(
-                    display_name="similarity",
-                    tooltip="Cosine of the ArcFace vectors, best face, mean over the images: 1 is "
-                    "the same photo, 0 a stranger or no face. The same encoder conditions the "
-                    "image: use it to tune weight and start_at, not for claims. antelopev2 is "
-                    "non-commercial.",
-                ),
-                io.String.Output(display_name="report", tooltip="All faces of each image."),
-                io.Image.Output(
-                    display_name="preview",
-                    tooltip="The images with boxes and cosines; the best face is green.",
-                ),
-            ],
-        )
-
-    @classmethod
-    def execute(cls, pulid: Any, image: torch.Tensor, reference: Any) -> io.NodeOutput:
-        """Compare; the same picture is searched for faces once."""
-        from .pulid_models import step_callback
-
-        pulid = require_pulid(pulid, cls)
-        person = mean_direction(_arcface_embeddings(pulid, reference))
-        photos = photos_from_image(image)
-        on_step, comparisons = step_callback(len(photos)), []
-        for photo in photos:
-            comparisons.append(compare(photo, person, pulid.faces, lambda: on_step(0)))
-            on_step()
-        preview = _image_from_photos(
-            [annotate(photo, found) for photo, found in zip(photos, comparisons, strict=True)]
-        )
-        report = similarity_text(comparisons)
-        return io.NodeOutput(
-            mean_similarity(comparisons),
-            report,
-            preview,
-            ui=shown(report, ui.PreviewImage(preview, cls=cls)),
-        )
-
-
-def _arcface_embeddings(pulid: Pulid, reference: Any) -> torch.Tensor:
-    if isinstance(reference, Identity):
-        reference.require_face_model(pulid.faces.name)
-        return reference.arcface_embeddings
-    portraits, _ = choose_portraits(photos_from_image(reference), pulid.faces, DEFAULT_SETTINGS)
-    return torch.stack([portrait.embedding for portrait in portraits])
-
-
 def _pictures_of_choice(identity: Identity) -> list[torch.Tensor]:
     """One picture for each photo: all faces with their numbers, and what was taken."""
     crops = iter((identity.crops * 255).round().to(torch.uint8).numpy())
     return [
-        _image_from_photos([picture_of_choice(photo, next(crops) if photo.chosen else None)])
+        image_from_photos([picture_of_choice(photo, next(crops) if photo.chosen else None)])
         for photo in identity.photos
     ]
-
-
-def _image_from_photos(photos: list[Pixels]) -> torch.Tensor:
-    return bchw_to_bhwc(torch.cat([photo_to_bchw(photo) for photo in photos]))
 
 
 def _parse_weights(text: str) -> tuple[float, ...]:

@@ -16,7 +16,7 @@ import comfy.utils
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
-from ..pulid_core.encoder.encode import RECALLED_BYTES, EncoderStages, encode_identity, step_count
+from ..pulid_core.encoder.encode import EncoderStages, encode_identity, step_count
 from ..pulid_core.encoder.face_parser import load_face_parser
 from ..pulid_core.encoder.vision_tower import load_vision_tower
 from ..pulid_core.errors import PulidError
@@ -27,7 +27,7 @@ from ..pulid_core.identity.identity import Identity
 from ..pulid_core.images import Photo, photos_from_image
 from ..pulid_core.model_files.catalogue import FACE_RECOGNISER
 from ..pulid_core.pulid_file import PulidFile
-from ..pulid_core.result_cache import Recall
+from ..pulid_core.result_cache import ENCODED_BYTES, ResultCache
 from .folds import FoldCache
 from .model_files import hash_memory_place
 
@@ -60,7 +60,7 @@ class Pulid:
         self.hashes = HashMemory(hash_memory_place())
         self.file = PulidFile.open(paths.pulid_file, self.hashes)
         self.folds = FoldCache(self.file)
-        self._recall = Recall(RECALLED_BYTES)
+        self._recall = ResultCache(ENCODED_BYTES)
 
     def encode(self, image: Tensor, settings: EncodeSettings = DEFAULT_SETTINGS) -> Identity:
         """Encode the person on one or several photos, or recall the identity from the same photos.

@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from ..pulid_core.injection.regions import LAYOUTS, MASK_SIZE, Layout, region_masks
+from ..pulid_core.injection.regions import LAYOUTS, MASK_SIZE, MAX_PEOPLE, Layout, region_masks
 from .values import require_values
-
-MAX_PEOPLE = 6
 
 
 class PulidRegions(io.ComfyNode):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..pulid_core.wavespeed.limits import (
+from ..pulid_core.wavespeed.price_and_limits import (
     GUIDANCE_MAX,
     IMAGES_MAX,
     OUTPUT_FORMATS,

@@ -37,7 +37,7 @@ class HashMemory:
         self.place = place
 
     def sha256(self, path: Path) -> str:
-        """Recall the hash of a file that did not change, or compute it."""
+        """ResultCache the hash of a file that did not change, or compute it."""
         stat = path.stat()
         mark = [stat.st_size, stat.st_mtime_ns]
         known = self._read().get(str(path.absolute()))

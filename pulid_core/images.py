@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -58,6 +59,11 @@ def bhwc_to_bchw(image: Tensor) -> Tensor:
 def bchw_to_bhwc(image: Tensor) -> Tensor:
     """Move channels last: (B, C, H, W) -> (B, H, W, C)."""
     return image.movedim(1, -1)
+
+
+def image_from_photos(photos: Sequence[Pixels]) -> Tensor:
+    """Turn pictures of one size into an IMAGE batch, float32 (B, H, W, 3) in [0, 1]."""
+    return torch.cat([bchw_to_bhwc(photo_to_bchw(photo)) for photo in photos])
 
 
 def photo_to_bchw(photo: Pixels) -> Tensor:

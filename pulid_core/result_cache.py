@@ -12,11 +12,16 @@ from torch import Tensor
 
 Value = TypeVar("Value")
 
+ENCODED_BYTES = 256 * 2**20
+"""For photos that were encoded. Each takes 17 MB: 12 for the hidden states of the vision tower, which
+another fusion of the same photos needs again, and 5 for pictures."""
+FACES_BYTES = 8 * 2**20
+"""For faces that were found, about 2 KB each."""
 ENTRY_BYTES = 1024
 """What an entry counts besides its tensors, so that small ones are bounded in number, too."""
 
 
-class Recall:
+class ResultCache:
     """Keeps results under keys that name everything they depend on, the latest used ones longest.
 
     Args:

@@ -15,7 +15,7 @@ from pulid_pack.pulid_core.encoder.face_parser import FaceParser
 from pulid_pack.pulid_core.face.analyser import FaceAnalyser
 from pulid_pack.pulid_core.identity.file import KnownCheckpoint
 from pulid_pack.pulid_core.images import Pixels
-from pulid_pack.pulid_core.result_cache import Recall
+from pulid_pack.pulid_core.result_cache import ResultCache
 from pulid_pack.tests.people import TinyVision, tiny_encoder
 
 
@@ -64,7 +64,7 @@ def loaded_stages(stage) -> EncoderStages:
 @pytest.fixture
 def stages(loaded_stages) -> EncoderStages:
     """Every network at full size, that remembers nothing."""
-    return replace(loaded_stages, recall=Recall(2**28))
+    return replace(loaded_stages, recall=ResultCache(2**28))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pulid_pack.pulid_core.face.analyser import FaceAnalyser
 from pulid_pack.pulid_core.identity.file import KnownCheckpoint
 from pulid_pack.pulid_core.identity.identity import Identity, Provenance
 from pulid_pack.pulid_core.images import Photo, Pixels
-from pulid_pack.pulid_core.result_cache import Recall
+from pulid_pack.pulid_core.result_cache import ResultCache
 from torch import Tensor, nn
 
 T1_CENTRES = {
@@ -45,7 +45,7 @@ def scripted(analyser: FaceAnalyser, detect) -> FaceAnalyser:
     """The analyser with another detector: `detect` maps a BGR photo to (box, points, score)s."""
     analyser = copy.copy(analyser)
     analyser._detector = ScriptedDetector(detect)
-    analyser.recall = Recall(2**20)
+    analyser.recall = ResultCache(2**20)
     return analyser
 
 

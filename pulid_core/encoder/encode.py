@@ -20,17 +20,13 @@ from ..face.portrait import (
 from ..identity.identity import Checkpoint, Identity, Provenance
 from ..images import Photo, bchw_to_bhwc, photo_to_bchw
 from ..pulid_file import PulidFile
-from ..result_cache import Recall
+from ..result_cache import ENCODED_BYTES, ResultCache
 from .face_parser import FaceParser, load_face_parser, mask_background
 from .fusion import FUSIONS, Look, check_weights
 from .idformer import IDFormer
 from .vision_tower import VisionTower, load_vision_tower, to_input_size
 
 STEPS_PER_PHOTO = 3 + 24  # find, parse, encode, and each block of the vision tower
-
-RECALLED_BYTES = 256 * 2**20
-"""A photo takes 17 MB: 12 for the hidden states of the vision tower, which another fusion of the same
-photos needs again, and 5 for pictures."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +41,7 @@ class EncoderStages:
     """The file of the IDFormer; without it the identity cannot be saved."""
     dtype: torch.dtype = torch.float32
     """What vision tower and IDFormer compute in; the parser stays in float32."""
-    recall: Recall = field(default_factory=lambda: Recall(RECALLED_BYTES))
+    recall: ResultCache = field(default_factory=lambda: ResultCache(ENCODED_BYTES))
     """What was computed for earlier photos."""
 
 

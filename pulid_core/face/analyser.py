@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError, PulidError, importing, quoted
 from ..images import Photo, Pixels
-from ..result_cache import Recall
+from ..result_cache import FACES_BYTES, ResultCache
 from .alignment import cut_out
 from .detection import DETECTION_SIZE_PX, Face, Pause, look_again, search
 
@@ -19,8 +19,6 @@ DETECTION_THRESHOLD = 0.5
 
 ARCFACE_RATIO = 0.28
 """Size of a face in ArcFace's 112 px over that in the 512 px crop: the eyes' distances, 35.2 / 125.9."""
-
-RECALLED_BYTES = 8 * 2**20  # about 2 KB per face
 
 ARCFACE_SIZE = 512
 
@@ -78,7 +76,7 @@ class FaceAnalyser:
         self._recogniser.prepare(ctx_id=0)
         self.name = Path(folder).name
         self.recogniser_path = Path(self._recogniser.model_file)
-        self.recall = Recall(RECALLED_BYTES)
+        self.recall = ResultCache(FACES_BYTES)
 
     def find(self, photo: Photo, pause: Pause = lambda: None) -> list[Face]:
         """Find all faces, largest first. The same photo is searched once.

@@ -32,7 +32,7 @@ Window = tuple[int, int, int, int]
 """Height, width, top, left: part of the latent image, as ComfyUI's areas."""
 
 
-def plan_blocks(
+def injected_blocks(
     sizes: CrossAttentionSizes, image_dim: int, double_blocks: int, single_blocks: int
 ) -> dict[BlockKey, int]:
     """Say which cross attention follows which block.

@@ -12,6 +12,7 @@ from torch import Tensor
 Layout = Literal["left to right", "top to bottom", "grid", "batch"]
 LAYOUTS: tuple[Layout, ...] = ("left to right", "top to bottom", "grid", "batch")
 
+MAX_PEOPLE = 6
 MASK_SIZE = 256  # masks are resized to the token grid, at most 128 tokens for 2048 px
 
 

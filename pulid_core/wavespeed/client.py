@@ -40,7 +40,7 @@ from .errors import (
     RemoteInputError,
 )
 from .jobs import RANDOM_SEED, Job, Request, encode_photos, parse_size, plan, run_key
-from .limits import LIST_PRICE_USD
+from .price_and_limits import LIST_PRICE_USD
 from .runner import Runner, RunOptions
 from .timing import Timing
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .errors import MODEL, RemoteInputError
 from .images import EncodedPhoto, encode_photo
-from .limits import (
+from .price_and_limits import (
     GUIDANCE_MAX,
     IMAGES_MAX,
     OUTPUT_FORMATS,

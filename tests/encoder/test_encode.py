@@ -18,7 +18,7 @@ from pulid_pack.pulid_core.face.portrait import EncodeSettings
 from pulid_pack.pulid_core.face.report import report_text
 from pulid_pack.pulid_core.identity.file import load_identity, save_identity
 from pulid_pack.pulid_core.images import photo_from_file
-from pulid_pack.pulid_core.result_cache import Recall
+from pulid_pack.pulid_core.result_cache import ResultCache
 from pulid_pack.tests.people import photos_of
 
 pytestmark = pytest.mark.slow
@@ -69,7 +69,7 @@ def test_half_precision_stays_within_bounds(loaded_stages, encoded, astronaut, d
         vision=copy.deepcopy(loaded_stages.vision).to(dtype),
         encoder=copy.deepcopy(loaded_stages.encoder).to(dtype),
         dtype=dtype,
-        recall=Recall(2**28),
+        recall=ResultCache(2**28),
     )
     identity = encode_identity(photos_of(astronaut), half)
     assert identity.tokens.dtype == torch.float32

@@ -18,11 +18,10 @@ import skimage.data
 import torch
 import utils.extra_config
 from comfy.cli_args import args
-from pulid_pack.nodes import identity as identity_nodes
-from pulid_pack.nodes import loader as loader_nodes
-from pulid_pack.nodes import model_files
+from pulid_pack.nodes import face_similarity, model_files, pulid_models
 from pulid_pack.nodes.apply_flux import PulidApplyFlux
-from pulid_pack.nodes.identity import PulidEncodeIdentity, PulidFaceSimilarity, PulidLoadIdentity
+from pulid_pack.nodes.face_similarity import PulidFaceSimilarity
+from pulid_pack.nodes.identity import PulidEncodeIdentity, PulidLoadIdentity
 from pulid_pack.nodes.loader import PulidLoader
 from pulid_pack.nodes.pulid_models import Pulid, PulidPaths
 from pulid_pack.pulid_core.errors import MissingFilesError
@@ -75,7 +74,7 @@ def test_auto_takes_the_best_known_name_in_any_folder(folders):
 def test_a_known_file_that_is_gone_is_replaced_by_its_own_kind_alone(folders, monkeypatch):
     """And the node says by which; a name of nobody's is told as missing."""
     mine, shared = folders
-    monkeypatch.setattr(loader_nodes, "Pulid", lambda paths: paths)  # the files are empty
+    monkeypatch.setattr(pulid_models, "Pulid", lambda paths: paths)  # the files are empty
     touch(mine / "pulid/another_model.safetensors")
     for gone in ("pulid_flux_v0.9.1.safetensors", "another.safetensors"):
         with pytest.raises(MissingFilesError, match=re.escape(gone)):
@@ -301,9 +300,9 @@ def test_comparing_stops_when_the_user_cancels(monkeypatch, tmp_path):
         compared.append(photo)
         comfy.model_management.interrupt_current_processing()
 
-    monkeypatch.setattr(identity_nodes, "compare", compare)
+    monkeypatch.setattr(face_similarity, "compare", compare)
     monkeypatch.setattr(Pulid, "faces", SimpleNamespace(name="antelopev2"))
-    monkeypatch.setattr(identity_nodes, "_arcface_embeddings", lambda *_: torch.ones(1, 512))
+    monkeypatch.setattr(face_similarity, "_arcface_embeddings", lambda *_: torch.ones(1, 512))
     pulid = World(tmp_path).load_pulid()
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         PulidFaceSimilarity.execute(pulid, torch.zeros(3, 64, 64, 3), None)

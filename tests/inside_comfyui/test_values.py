@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from comfy_api.latest import io
-from pulid_pack.nodes import PulidExtension, wavespeed_remote
+from pulid_pack.nodes import PulidExtension, wavespeed_background
 from pulid_pack.nodes.contact_sheet import PulidContactSheet
 from pulid_pack.nodes.identity import PulidEncodeIdentity
 from pulid_pack.nodes.model_files import register_folders
@@ -63,7 +63,7 @@ def run(node, inputs):
 @pytest.mark.parametrize(("node", "name", "wrong"), CASES)
 def test_wrong_values_are_refused_by_every_node(node, name, wrong, monkeypatch):
     """Also by one that has no model, photo or key yet: before anything is read or sent."""
-    monkeypatch.setattr(wavespeed_remote, "open_client", lambda: pytest.fail("opened"))
+    monkeypatch.setattr(wavespeed_background, "open_client", lambda: pytest.fail("opened"))
     refusal = f"^The input {name} of {SCHEMAS[node].node_id} should be .*, but a link gave ."
     with pytest.raises(PulidError, match=refusal):
         run(node, {name: wrong})
@@ -97,7 +97,7 @@ def test_optional_inputs_that_nobody_gave_are_not_sent(monkeypatch):
             asked.append(request)
             raise PulidError("enough")
 
-    monkeypatch.setattr(wavespeed_remote, "open_client", Client)
+    monkeypatch.setattr(wavespeed_background, "open_client", Client)
     schema = SCHEMAS[WavespeedFluxPulidRemote]
     nothing = {field.id: None for field in schema.inputs if field.optional}
     with pytest.raises(PulidError, match="enough"):
