@@ -228,4 +228,6 @@ def test_the_pages_example_runs_as_it_stands(stage, tmp_path, astronaut, encoded
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "took 0 in the order largest" in done.stdout
-    torch.testing.assert_close(load_identity(target).tokens, encoded.rounded().tokens)
+    # Another number of threads sums in another order, which moves some values by a step of float16.
+    made = load_identity(target).tokens
+    torch.testing.assert_close(made, encoded.rounded().tokens, rtol=1e-3, atol=2e-3)
