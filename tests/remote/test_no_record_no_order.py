@@ -240,7 +240,7 @@ def test_reading_waits_for_nobody(client: WavespeedClient):
         started = time.monotonic()
         assert client.journal.unsettled("nobody") == []
         assert client.journal.fact("price", 1) is None
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 5
         other.execute("ROLLBACK")
     other.close()
 

@@ -49,7 +49,7 @@ def test_no_part_may_take_longer(part: str):
                 "GET", f"{server.url}/x", limits=Limits(connect_s=5, read_s=0.5, total_s=0.5)
             )
         assert caught.value.sent is Sent.MAYBE
-        assert time.monotonic() - started < 2.5
+        assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("part", DRIPS)
@@ -62,7 +62,7 @@ def test_a_stop_reaches_every_part(part: str):
         started = time.monotonic()
         with pytest.raises(RemoteCancelled):
             transport.send("GET", f"{server.url}/x", limits=Limits(), cancelled=stop.is_set)
-        assert time.monotonic() - started < 1.2
+        assert time.monotonic() - started < 2
     deadline = time.monotonic() + 2
     while ours() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -81,7 +81,7 @@ def test_a_cancelled_run_leaves_no_lock_behind(service: Standin, tmp_path):
         client.run(request(), cancelled=lambda: service.requests["result"] > 0)
     started = time.monotonic()
     client.run(request())
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10
     assert (service.paid, service.requests["submit"]) == (1, 1)
 
 

@@ -102,7 +102,7 @@ def test_a_caption_without_spaces_takes_all_lines():
 def test_an_endless_caption_takes_no_time(caption):
     begin = time.monotonic()
     contact_sheet([plain(RED)], [caption])
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 5
 
 
 def test_scores_stay_inside_a_narrow_cell():
