@@ -37,7 +37,7 @@ def test_template_browser_shows_every_workflow_in_a_picture(frontend):
     ("width", "height", "is_nodes_2"),
     [(1600, 1000, False), (1920, 950, False), (1600, 1000, True)],
 )
-def test_every_workflow_opens_readable(width, height, is_nodes_2, frontend, saved_person):
+def test_every_workflow_opens_readable(width, height, is_nodes_2, saved_person, frontend):
     """Large enough, nothing over anything, all notes in full."""
     frontend.page.set_viewport_size({"width": width, "height": height})
     frontend.use_nodes_2(is_nodes_2)
