@@ -9,14 +9,12 @@ from pathlib import Path
 
 from PIL import Image
 from pulid_pack.devtools.comfyui import inputs_of
-from pulid_pack.devtools.portrait_workflow import PATH, REMOTE_PATH, TUNING_PATH
+from pulid_pack.devtools.portrait_workflow import REMOTE_PATH
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = "docs/pictures"
 OF_WORKFLOWS = {
-    "portrait.jpg": PATH,
     "portrait-remote.jpg": REMOTE_PATH,
-    "likeness-tuning.jpg": TUNING_PATH,
 }
 """Pictures of whole graphs, and the workflow that each shows after its run."""
 ADVICE = "run `python dev.py pictures`"
