@@ -41,6 +41,7 @@ NOT_RUN = {
     "python dev.py test --fast": "a part of `dev.py test`, which runs this test",
     "python dev.py bench": "measures for many minutes, on a quiet machine",
     "python dev.py bench encode": "a part of bench",
+    "python dev.py bench gpu": "needs an NVIDIA card",
     "python dev.py demo --remote --live": "spends money",
     "python dev.py pictures": "a part of `dev.py test`: the browser tests, with their pictures kept",
     "python pulid.py convert": "the name of the command; it is run with its files",
