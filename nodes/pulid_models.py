@@ -105,8 +105,9 @@ class Pulid:
         if self.hashes.sha256(self.faces.recogniser_path) == FACE_RECOGNISER.sha256:
             return ()
         return (
-            f"The face recogniser of {self.faces.name} is not the one of antelopev2, which PuLID was "
-            "trained with: it serves to compare faces, but what it encodes resembles the person less.",
+            f"{self.faces.recogniser_path.name} of the face model {self.faces.name} is not the recogniser "
+            "that PuLID was trained with: faces can be compared with it, but the person it encodes "
+            "resembles the photo less. Take antelopev2.zip from docs/models.md.",
         )
 
     @cached_property

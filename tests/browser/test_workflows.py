@@ -59,7 +59,7 @@ def test_a_walk_through_an_older_frontend(frontend, comfyui):
     frontend.open_template(SAVE)
     finish(frontend)
     assert frontend.shown_text("PulidSaveIdentity").endswith("person.safetensors")
-    assert "took 0 in the order largest" in frontend.shown_text("PulidEncodeIdentity")
+    assert "Image 1: face 0 of 1, 91 x 116 px" in frontend.shown_text("PulidEncodeIdentity")
     frontend.open_template(REMOTE)
     frontend.add_node("WavespeedAccount", 431, 500)
     finish(frontend)

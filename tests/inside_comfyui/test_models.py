@@ -35,7 +35,7 @@ from pulid_pack.pulid_core.model_files.finder import FoldersOnDisk, extra_folder
 from pulid_pack.pulid_core.pulid_file import PulidFile
 from pulid_pack.tests.inside_comfyui.world import World, execute, identity
 
-ANOTHER = "recogniser of antelopev2 is not the one of antelopev2"
+ANOTHER = "of the face model antelopev2 is not the recogniser that PuLID was trained with"
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import sys
 import pytest
 import remote_demo
 from PIL import Image
-from pulid_pack.devtools.comfyui import ROOT
 from pulid_pack.pulid_core.wavespeed import WavespeedClient
+from registration import ROOT
 from wavespeed_standin import Standin
 
 

@@ -31,7 +31,7 @@ def test_without_torch_and_comfyui(tmp_path: Path):
         blocked = ("torch", "comfy", "comfy_api", "folder_paths", "nodes", "server", "cv2", "insightface")
         for name in blocked:
             sys.modules[name] = None
-        import registration
+        import filelock, registration  # under Python 3.10 filelock tries links in the temporary folder
         def audit(event, arguments):
             writes = event == "open" and isinstance(arguments[1], str) and "w" in arguments[1]
             if event in ("socket.connect", "socket.getaddrinfo", "sqlite3.connect", "os.mkdir") or writes:
