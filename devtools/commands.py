@@ -26,7 +26,7 @@ from .steps import Job, Step, audit, run, run_pytest, summarise
 
 DEVTOOLS = ROOT / "devtools"
 USING_THE_REQUIRED = (
-    *("devtools/dependency_bounds.py", "tests/encoder/test_parity.py"),
+    *("tests/tools/dependency_bounds.py", "tests/encoder/test_parity.py"),
     *(
         "tests/tools/test_tiny_stage.py",
         "tests/face/test_faces.py",

@@ -59,9 +59,9 @@ def main() -> int:
         command += ["--confcutdir", "tests/remote", "-m", "not slow", *arguments]
         ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         counts = re.findall(r"\d+ (?:passed|failed|errors?|skipped)", ended.stdout[-400:])
-        outcomes[version] = ", ".join(counts) if counts else f"FAILED: {ended.stderr[-300:]}"
+        outcomes[version] = ", ".join(counts) or "nothing ran"
         if ended.returncode and not (ended.returncode == 5 and arguments):  # 5: none selected
-            sys.stdout.write(ended.stdout[-4000:])
+            sys.stdout.write(ended.stdout[-4000:] + ended.stderr[-1000:])
             outcomes[version] += " FAILED"
     line = "; ".join(f"{version}: {counts}" for version, counts in outcomes.items())
     sys.stdout.write(f"Without torch: {line or 'no Python was found'}\n")

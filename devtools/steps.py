@@ -62,8 +62,7 @@ def run_pytest(name: str, *arguments: object, extra: Sequence[str] = (), **envir
     """A job that runs pytest; `extra` are the developer's own arguments."""
     # A browser or a ComfyUI that the caller's environment names is for the steps that give them.
     job = Job(name, (), {"CHROMIUM": "", "COMFYUI_UNDER_TEST": ""} | environment)
-    settings = ("-c", "tests/pytest.ini")  # not every path below is in its folder
-    job.arguments = ("-m", "pytest", *settings, *arguments, f"--junitxml={job.report}", *extra)
+    job.arguments = ("-m", "pytest", *arguments, f"--junitxml={job.report}", *extra)
     job.allows_nothing = bool(extra)
     if extra:
         job.remarks = [f"with pytest's own arguments: {' '.join(extra)}"]

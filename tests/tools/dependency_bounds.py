@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ["REQUIRED_PACKAGES"])
 REQUIREMENTS = (ROOT / "requirements.txt").read_text(encoding="utf-8").split()
 MODULES = {
