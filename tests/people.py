@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from pulid_pack.pulid_core.encoder.idformer import IDFormer, IDFormerSizes
 from pulid_pack.pulid_core.face.analyser import FaceAnalyser
+from pulid_pack.pulid_core.face.portrait import EncodeSettings, choose_portraits
 from pulid_pack.pulid_core.identity.file import KnownCheckpoint
 from pulid_pack.pulid_core.identity.identity import Identity, Provenance
 from pulid_pack.pulid_core.images import Photo, Pixels
@@ -105,3 +106,11 @@ def make_identity(
         ),
     )
     return replace(identity, **changes).rounded()
+
+
+def take(pixels, analyser, order="largest", index=0):
+    """Portrait and report of one photo."""
+    (portrait,), (report,) = choose_portraits(
+        [Photo(pixels)], analyser, EncodeSettings(order, index)
+    )
+    return portrait, report

@@ -108,17 +108,7 @@ def encode_identity(
     weights = check_weights(tuple(p.weight for p in portraits), len(portraits), settings.fusion)
 
     looks = [_recall_look(portrait, stages, on_step) for portrait in portraits]
-    device = _device(stages.vision)
-
-    def encode(look: Look) -> Tensor:
-        key = ("tokens", look.key, stages.dtype)
-        tokens = stages.recall.get(
-            key, lambda: stages.encoder(look.condition, list(look.hidden_states)).cpu()
-        )
-        return tokens.to(device)
-
-    fuse = FUSIONS[settings.fusion]
-    tokens = fuse([look.to(device) for look in looks], weights, encode, stages.encoder)
+    tokens = _fuse(looks, weights, settings.fusion, stages)
     on_step()
     uncond_tokens = stages.recall.get(
         ("nobody", stages.dtype), lambda: stages.encoder.unconditional(tokens).cpu()
@@ -131,6 +121,22 @@ def encode_identity(
         provenance=_provenance(stages, settings, weights),
         photos=reports,
     )
+
+
+def _fuse(
+    looks: list[Look], weights: tuple[float, ...], fusion: str, stages: EncoderStages
+) -> Tensor:
+    """Make one person's tokens of what was seen on all photos; each photo's own are computed once."""
+    device = _device(stages.vision)
+
+    def encode(look: Look) -> Tensor:
+        key = ("tokens", look.key, stages.dtype)
+        tokens = stages.recall.get(
+            key, lambda: stages.encoder(look.condition, list(look.hidden_states)).cpu()
+        )
+        return tokens.to(device)
+
+    return FUSIONS[fusion]([look.to(device) for look in looks], weights, encode, stages.encoder)
 
 
 def _recall_look(portrait: Portrait, stages: EncoderStages, on_step: Step) -> Look:

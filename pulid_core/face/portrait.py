@@ -106,16 +106,8 @@ def choose_portraits(
     for photo, weight in zip(photos, weights, strict=True):
         on_step()
         report = _empty_report(photo, analyser, settings, weight)
-        if weight == 0:
-            reports.append(replace(report, warnings=("its weight is 0",)))
-            continue
-        try:
-            portrait, report = _choose_portrait(photo, report, analyser, settings, person, on_step)
-        except (NoFaceError, FaceIndexError) as error:
-            if not settings.skip_missing:
-                raise
-            report = replace(report, warnings=(str(error),))
-        else:
+        portrait, report = _portrait_or_reason(photo, report, analyser, settings, person, on_step)
+        if portrait:
             portraits[len(reports)] = portrait
         reports.append(report)
     if not portraits:
@@ -133,6 +125,25 @@ def _empty_report(
     picture = analyser.recall.get(("picture", photo.key), lambda: small_picture(photo.pixels))
     size = (photo.width, photo.height)
     return PhotoReport(photo.index, *size, (), settings.face_order, None, weight, (), picture)
+
+
+def _portrait_or_reason(
+    photo: Photo,
+    report: PhotoReport,
+    analyser: FaceAnalyser,
+    settings: EncodeSettings,
+    person: Tensor | None,
+    on_step: Step,
+) -> tuple[Portrait | None, PhotoReport]:
+    """The portrait; or why this photo does not count, where the settings allow that."""
+    if report.weight == 0:
+        return None, replace(report, warnings=("its weight is 0",))
+    try:
+        return _choose_portrait(photo, report, analyser, settings, person, on_step)
+    except (NoFaceError, FaceIndexError) as error:
+        if not settings.skip_missing:
+            raise
+        return None, replace(report, warnings=(str(error),))
 
 
 def _choose_portrait(

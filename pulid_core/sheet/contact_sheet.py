@@ -83,8 +83,7 @@ def contact_sheet(
     Raises:
         PulidError: No pictures, captions or scores that do not divide them, or too large a sheet.
     """
-    count = len(pictures)
-    if not count:
+    if not (count := len(pictures)):
         raise PulidError(
             "The contact sheet needs at least one picture, but got none. Connect images."
         )

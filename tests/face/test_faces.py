@@ -4,14 +4,10 @@ The detector is a trained one, CenterFace. The recogniser is a random linear map
 tells which face was cut out and how well, and nothing about likeness.
 """
 
-import shutil
 import tracemalloc
-from unittest.mock import Mock
 
 import cv2
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -21,21 +17,19 @@ from pulid_pack.benchmarks.peer_encoder import PeerEncoder
 from pulid_pack.pulid_core.encoder.encode import encode_identity
 from pulid_pack.pulid_core.encoder.vision_tower import INPUT_SIZE_PX
 from pulid_pack.pulid_core.errors import (
-    CheckpointError,
     FaceIndexError,
     NoFaceError,
     PulidError,
     ReferenceImageError,
 )
 from pulid_pack.pulid_core.face.alignment import MIDDLE, align, fit_error, roll_degrees
-from pulid_pack.pulid_core.face.analyser import FaceAnalyser
 from pulid_pack.pulid_core.face.choice import FACE_ORDERS, SAME_PERSON, choose_face
 from pulid_pack.pulid_core.face.detection import search
 from pulid_pack.pulid_core.face.portrait import EncodeSettings, choose_portraits
-from pulid_pack.pulid_core.face.quality import face_warnings, sharpness
-from pulid_pack.pulid_core.face.report import picture_of_choice, report_text, summary_text
+from pulid_pack.pulid_core.face.quality import sharpness
+from pulid_pack.pulid_core.face.report import picture_of_choice, report_text
 from pulid_pack.pulid_core.images import Photo
-from pulid_pack.tests.people import T1_CENTRES, photos_of, scripted
+from pulid_pack.tests.people import T1_CENTRES, photos_of, scripted, take
 
 T1_ORDERS = {
     "largest": "CE CE AD AD BF BF",
@@ -52,14 +46,6 @@ person, and the largest first."""
 def cosine(one, other):
     one, other = np.asarray(one), np.asarray(other)
     return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
-
-
-def take(pixels, analyser, order="largest", index=0):
-    """Portrait and report of one photo."""
-    (portrait,), (report,) = choose_portraits(
-        [Photo(pixels)], analyser, EncodeSettings(order, index)
-    )
-    return portrait, report
 
 
 def is_at(face, centre):
@@ -312,49 +298,6 @@ def test_nothing_to_be_found_says_what_was_tried(analyser):
         choose_face(Photo(np.zeros((300, 400, 3), np.uint8)), blind)
 
 
-WARNED = {
-    "5 px wide": lambda p: cv2.resize(p, (256, 256), interpolation=cv2.INTER_AREA),
-    "blurred": lambda p: cv2.GaussianBlur(p, (0, 0), 4),
-    "too dark": lambda p: (p * 0.08).astype(np.uint8),
-    "overexposed": lambda p: np.clip(p * 4.0, 0, 255).astype(np.uint8),
-    "lies outside": lambda p: np.ascontiguousarray(p[:, 225:]),
-    "lies outside the photo": lambda p: np.ascontiguousarray(p[120:]),
-    "stretched": lambda p: cv2.resize(p, None, fx=2, fy=1),
-    "face is stretched": lambda p: cv2.resize(p, None, fx=1, fy=2),
-}
-
-
-@pytest.mark.parametrize("warning", WARNED)
-def test_a_poor_face_warns(astronaut, analyser, warning):
-    _, report = take(WARNED[warning](astronaut), analyser)
-    assert any(warning in told for told in report.warnings), report.warnings
-    assert warning in summary_text((report,))
-
-
-def test_good_faces_do_not_warn(t1, astronaut, hopper, analyser):
-    """Smaller, darker, mirrored, gray, tilted."""
-    tilt = cv2.getRotationMatrix2D((225, 127), 30, 1)
-    for pixels in (
-        astronaut,
-        hopper,
-        np.ascontiguousarray(astronaut[:, ::-1]),
-        (hopper * 0.4).astype(np.uint8),
-        hopper.mean(axis=2, keepdims=True).repeat(3, 2).astype(np.uint8),
-        cv2.warpAffine(astronaut, tilt, (512, 512)),
-    ):
-        assert take(pixels, analyser)[1].warnings == ()
-    for index in range(6):
-        assert take(t1, analyser, "left-to-right", index)[1].warnings == ()
-
-
-def test_points_that_fit_no_face_warn(astronaut, analyser):
-    portrait, report = take(astronaut, analyser)
-    points = report.chosen.key_points[[2, 3, 0, 1, 4]]
-    wrong = type(portrait.face)(portrait.face.box, points, 0.9)
-    warnings = face_warnings(portrait.photo, wrong, align(astronaut, points))
-    assert any("not found where a face has them" in warning for warning in warnings)
-
-
 def vectors_of(people):
     """An ArcFace that knows who is where: one vector for each person."""
 
@@ -394,19 +337,6 @@ def test_strangers_in_one_batch_warn(family, analyser):
     assert [any("another person" in w for w in r.warnings) for r in reports] == [False, False, True]
 
 
-def test_sharpness_falls_with_blur(t1, analyser):
-    """For each of six people, and more for more blur; none of the six counts as blurred."""
-    for index in range(6):
-        points = take(t1, analyser, "left-to-right", index)[1].chosen.key_points
-        values = [
-            sharpness(align(cv2.GaussianBlur(t1, (0, 0), sigma) if sigma else t1, points))
-            for sigma in (0, 1, 2, 4)
-        ]
-        assert values == sorted(values, reverse=True)
-        assert values[0] > 0.05
-        assert values[2] < 0.04
-
-
 def test_a_photo_is_searched_and_embedded_once(t1, analyser):
     """Found from near and far, the largest looked at again; then nothing, in any order."""
     counted = scripted(analyser, None)
@@ -442,114 +372,3 @@ def test_the_picture_shows_the_number_to_type(t1, analyser, order):
     assert np.abs(picture[:336, -336:].astype(int) - crop[:, :336]).mean() < 1
     skipped = picture_of_choice(report, None)
     assert skipped.shape == picture.shape
-
-
-def test_a_missing_pack_is_an_error_and_not_a_download(tmp_path, monkeypatch):
-    """InsightFace would fetch it, under its name into the home folder or to where it should be."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("requests.sessions.Session.request", lambda *_, **__: pytest.fail("asked"))
-    monkeypatch.chdir(tmp_path)
-    for folder in (tmp_path / "antelopev2", "antelopev2"):
-        with pytest.raises(CheckpointError, match="Unpack antelopev2"):
-            FaceAnalyser(folder)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.fixture
-def pack(stage, tmp_path):
-    """A copy of the stage's pack, in a folder whose name looks like a pattern."""
-    return shutil.copytree(
-        stage / "insightface/models/antelopev2", tmp_path / "AI [models]" / "antelopev2"
-    )
-
-
-def test_brackets_in_a_folders_name_are_no_pattern(pack, astronaut, analyser):
-    (face,), (expected,) = (a.find(Photo(astronaut)) for a in (FaceAnalyser(pack), analyser))
-    assert np.array_equal(face.key_points, expected.key_points)
-
-
-def test_other_users_of_onnx_runtime_keep_their_log(pack, monkeypatch):
-    """InsightFace's own loader silences the whole process."""
-    silence = Mock()
-    monkeypatch.setattr(onnxruntime, "set_default_logger_severity", silence)
-    FaceAnalyser(pack)
-    silence.assert_not_called()
-
-
-@pytest.mark.parametrize("name", ["glintr100.onnx", "scrfd_10g_bnkps.onnx"])
-@pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html>", 10, 2000, -1])
-def test_a_damaged_file_of_the_pack_is_named(pack, name, content):
-    """Empty, a web page, or cut after so many bytes."""
-    path = pack / name
-    path.write_bytes(path.read_bytes()[:content] if isinstance(content, int) else content)
-    with pytest.raises(CheckpointError, match="damaged or not fully downloaded") as caught:
-        FaceAnalyser(pack)
-    assert caught.value.path == path
-
-
-def newer_opset(model):
-    model.opset_import[0].version = 999
-
-
-def newer_ir(model):
-    model.ir_version = 999
-
-
-def unknown_node(model):
-    model.graph.node[0].op_type = "Teleport"
-
-
-def no_input(model):
-    del model.graph.input[:]
-
-
-def flat_input(model):
-    del model.graph.input[0].type.tensor_type.shape.dim[1:]
-
-
-def no_output(model):
-    del model.graph.output[:]
-
-
-@pytest.mark.parametrize("name", ["glintr100.onnx", "scrfd_10g_bnkps.onnx"])
-@pytest.mark.parametrize(
-    "change", [newer_opset, newer_ir, unknown_node, no_input, flat_input, no_output]
-)
-def test_an_onnx_file_that_cannot_be_used_is_named(pack, name, change, astronaut):
-    """In one short sentence, when it is loaded or when it is first used."""
-    model = onnx.load(pack / name)
-    change(model)
-    (pack / name).write_bytes(model.SerializeToString())
-    with pytest.raises(CheckpointError) as caught:
-        take(astronaut, FaceAnalyser(pack))
-    assert str(caught.value).isprintable()
-    assert len(str(caught.value)) < 700
-
-
-def test_a_recogniser_of_another_size_is_refused(pack, astronaut):
-    model = onnx.load(pack / "glintr100.onnx")
-    (weight,) = (w for w in model.graph.initializer if list(w.dims) == [588, 512])
-    weight.CopyFrom(onnx.numpy_helper.from_array(np.ones((588, 256), np.float32), weight.name))
-    del model.graph.output[0].type.tensor_type.shape.dim[:]
-    onnx.save(model, pack / "glintr100.onnx")
-    with pytest.raises(CheckpointError, match="512 numbers"):
-        take(astronaut, FaceAnalyser(pack))
-
-
-@pytest.mark.parametrize("name", ["glintr100.onnx", "scrfd_10g_bnkps.onnx"])
-def test_a_pack_without_one_of_its_files_is_refused(pack, name):
-    """A link to nowhere is no file, either."""
-    (pack / name).unlink()
-    (pack / name).symlink_to("nowhere")
-    with pytest.raises(CheckpointError, match="lacks one of them"):
-        FaceAnalyser(pack)
-
-
-def test_other_models_of_the_pack_are_left_aside(pack, analyser):
-    """Of two for one task the first by name counts, as in InsightFace."""
-    shutil.copy(pack / "glintr100.onnx", pack / "a.onnx")
-    loaded = FaceAnalyser(pack)
-    assert loaded._recogniser.model_file == str(pack / "a.onnx")
-    assert loaded._detector.input_size == analyser._detector.input_size == (640, 640)
-    assert loaded._detector.det_thresh == 0.5
-    assert loaded._detector.session.get_providers() == ["CPUExecutionProvider"]

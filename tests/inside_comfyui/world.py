@@ -15,6 +15,8 @@ from pulid_pack.nodes.pulid_models import Pulid, PulidPaths
 from pulid_pack.pulid_core.identity.identity import Identity
 from safetensors.torch import save_file
 
+LOST = "A node that comes later in the graph"
+"""What is said when another pack's patch replaced ours."""
 WIDTH, CONTEXT, POOLED = 128, 64, 768
 DOUBLES, SINGLES = 3, 5
 ATTENTIONS = 4  # after double blocks 0 and 2, single blocks 0 and 4
