@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from pulid_pack.devtools import tiny_stage
+from pulid_pack.devtools import tiny_shapes, tiny_stage
 from pulid_pack.pulid_core.encoder.face_parser import (
     BACKGROUND_LABELS,
     load_face_parser,
@@ -101,7 +101,7 @@ def test_idformer_takes_several_photos(stage):
 @torch.inference_mode()
 def test_face_parser(tmp_path, faces):
     """The same label for every pixel, but for ties that differ in the last bit."""
-    weights = tiny_stage.random_weights(tiny_stage.bisenet_shapes(), torch.float32)
+    weights = tiny_stage.random_weights(tiny_shapes.bisenet_shapes(), torch.float32)
     weights["conv_out.conv_out.weight"] -= weights["conv_out.conv_out.weight"].mean(1, keepdim=True)
     path = tmp_path / "random.pth"
     torch.save(weights, path)  # the stage's own parser sees an oval, whatever the picture

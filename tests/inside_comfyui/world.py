@@ -8,7 +8,7 @@ import comfy.sd
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_api.internal import make_locked_method_func
-from pulid_pack.devtools import tiny_stage
+from pulid_pack.devtools import tiny_shapes, tiny_stage
 from pulid_pack.nodes.apply_flux import PulidApplyFlux
 from pulid_pack.nodes.forward_plan import KEY
 from pulid_pack.nodes.pulid_models import Pulid, PulidPaths
@@ -33,7 +33,7 @@ ENCODER_SIZES = {
 
 
 def flux_shapes(doubles=DOUBLES, singles=SINGLES, width=WIDTH, in_channels=16):
-    for name, shape in tiny_stage.flux_shapes():
+    for name, shape in tiny_shapes.flux_shapes():
         kind, _, rest = name.partition("_blocks.")
         if rest and int(rest.split(".")[0]) >= (doubles if kind == "double" else singles):
             continue
@@ -46,7 +46,7 @@ def pulid_shapes(attentions=ATTENTIONS, width=WIDTH):
     for name, shape in ENCODER_SIZES.items():
         yield f"pulid_encoder.{name}", shape
     for i in range(attentions):
-        yield from tiny_stage.perceiver(f"pulid_ca.{i}", context=2048, width=width, inner=256)
+        yield from tiny_shapes.perceiver(f"pulid_ca.{i}", context=2048, width=width, inner=256)
 
 
 def identity(seed=0, tokens=32, nobody=32):

@@ -9,7 +9,7 @@ import skimage.data
 import torch
 from facexlib.parsing.bisenet import BiSeNet
 from insightface.app import FaceAnalysis
-from pulid_pack.devtools import example_photos, tiny_stage
+from pulid_pack.devtools import example_photos, tiny_shapes, tiny_stage
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # both peers warn about optional packages on import
@@ -36,12 +36,12 @@ def test_idformer_and_cross_attention_have_their_peers_layout():
     expected = {f"pulid_encoder.{name}": shape for name, shape in shapes_of(encoder).items()}
     for i in range(20):
         expected |= {f"pulid_ca.{i}.{name}": shape for name, shape in shapes_of(attention).items()}
-    assert dict(tiny_stage.pulid_shapes()) == expected
+    assert dict(tiny_shapes.pulid_shapes()) == expected
     assert len(expected) == 312
 
 
 def test_idformer_has_the_real_number_of_parameters():
-    assert sum(np.prod(shape) for _, shape in tiny_stage.idformer_shapes()) == 151_398_400
+    assert sum(np.prod(shape) for _, shape in tiny_shapes.idformer_shapes()) == 151_398_400
 
 
 @pytest.mark.filterwarnings("ignore:.FluxPosEmbed. is deprecated:FutureWarning")  # diffusers' own
@@ -52,11 +52,11 @@ def test_controlnet_has_its_peers_layout():
             num_layers=6, num_single_layers=0, attention_head_dim=128, num_attention_heads=1,
             joint_attention_dim=64, pooled_projection_dim=768, guidance_embeds=True,
         )  # fmt: skip
-    assert dict(tiny_stage.controlnet_shapes()) == shapes_of(controlnet)
+    assert dict(tiny_shapes.controlnet_shapes()) == shapes_of(controlnet)
 
 
 def test_every_lora_pair_fits_a_weight_of_flux():
-    flux, lora = dict(tiny_stage.flux_shapes()), dict(tiny_stage.lora_shapes())
+    flux, lora = dict(tiny_shapes.flux_shapes()), dict(tiny_shapes.lora_shapes())
     assert len(lora) == 19 * 2 * 2 * 2
     for name, (outputs, _) in lora.items():
         base = name.removeprefix("diffusion_model.").rsplit(".lora_", 1)[0]
