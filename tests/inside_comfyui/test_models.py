@@ -292,13 +292,16 @@ def test_another_face_recogniser_is_told_where_it_encodes_and_judges_all_the_sam
     assert told(photo) == [False, False]
 
 
-def test_comparing_stops_when_the_user_cancels(monkeypatch, tmp_path):
-    """After the picture at hand, not after the whole batch."""
+@pytest.mark.parametrize("looks", [0, 1])
+def test_comparing_stops_when_the_user_cancels(monkeypatch, tmp_path, looks):
+    """At the next look at the picture at hand, or after it; not after the whole batch."""
     compared = []
 
-    def compare(photo, *_):
-        compared.append(photo)
+    def compare(photo, person, faces, on_look):
         comfy.model_management.interrupt_current_processing()
+        for _ in range(looks):
+            on_look()
+        compared.append(photo)
 
     monkeypatch.setattr(face_similarity, "compare", compare)
     monkeypatch.setattr(Pulid, "faces", SimpleNamespace(name="antelopev2"))
@@ -306,7 +309,7 @@ def test_comparing_stops_when_the_user_cancels(monkeypatch, tmp_path):
     pulid = World(tmp_path).load_pulid()
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         PulidFaceSimilarity.execute(pulid, torch.zeros(3, 64, 64, 3), None)
-    assert len(compared) == 1
+    assert len(compared) == 1 - looks
 
 
 def test_weights_that_layers_make_only_while_loading(stage, monkeypatch):
