@@ -39,7 +39,7 @@ def models(options: argparse.Namespace) -> int:
         if not targets:
             say("Nothing to download: the files are there.")
             return 0
-        say(download.plan(targets))
+        say(download.overview(targets))
         if not (options.yes or agreed()):
             say("Nothing was downloaded.")
             return 1

@@ -8,13 +8,13 @@ from pulid_pack.pulid_core.encoder.vision_tower import load_vision_tower
 from pulid_pack.pulid_core.errors import MissingDependencyError, PulidError
 from pulid_pack.pulid_core.face.analyser import FaceAnalyser
 from pulid_pack.pulid_core.face.quality import sharpness
-from pulid_pack.pulid_core.model_files.download import plan
+from pulid_pack.pulid_core.model_files.download import overview
 from pulid_pack.pulid_core.model_files.finder import extra_folders
 from pulid_pack.pulid_core.paid_jobs.errors import PaidJobError
 
 PACKAGES = {
     "cv2": ("opencv-python", lambda _: sharpness(np.zeros((512, 512, 3), np.uint8))),
-    "huggingface_hub": ("huggingface_hub", lambda _: plan({})),
+    "huggingface_hub": ("huggingface_hub", lambda _: overview({})),
     "insightface": ("insightface", FaceAnalyser),
     "timm": ("timm", load_vision_tower),
     "yaml": ("PyYAML", extra_folders),

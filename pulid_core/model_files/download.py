@@ -80,7 +80,7 @@ def chosen(names: Iterable[str], folders: ModelFolders) -> Targets:
     return {file: target(file, folders) for file in wanted}
 
 
-def plan(targets: Targets) -> str:
+def overview(targets: Targets) -> str:
     """What a download would do: size, licence and place of each file, and where from.
 
     Raises:
