@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .apply_flux import PulidApplyFlux
 from .contact_sheet import PulidContactSheet
+from .face_model import PulidLoadFaceModel
 from .face_similarity import PulidFaceSimilarity
 from .identity import (
     PulidBlendIdentities,
@@ -14,6 +15,7 @@ from .identity import (
     PulidSaveIdentity,
 )
 from .injection_options import PulidInjectionOptions
+from .likeness_gate import PulidLikenessGate
 from .loader import PulidLoader
 from .model_files import register_folders
 from .old_workflows import replace_old_nodes
@@ -41,7 +43,9 @@ class PulidExtension(ComfyExtension):
             PulidSaveIdentity,
             PulidLoadIdentity,
             PulidBlendIdentities,
+            PulidLoadFaceModel,
             PulidFaceSimilarity,
+            PulidLikenessGate,
             PulidTuningGrid,
             PulidContactSheet,
             WavespeedFluxPulidRemote,

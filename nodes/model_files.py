@@ -118,8 +118,8 @@ def find_file(kind: ModelFile, name: str) -> Path:
 
 
 def face_model_choices() -> list[str]:
-    """Names of the InsightFace packs found, the default one even if it is missing, and none."""
-    return [*dict.fromkeys([FACE_MODEL, *sorted(model_finder.face_packs(FOLDERS))]), NONE]
+    """Names of the InsightFace packs found, the default one even if it is missing."""
+    return [*dict.fromkeys([FACE_MODEL, *sorted(model_finder.face_packs(FOLDERS))])]
 
 
 def find_face_model(name: str) -> Path:
@@ -139,13 +139,14 @@ def find_face_model(name: str) -> Path:
         told = f"chosen as the InsightFace pack; PuLID was trained with {FACE_DETECTOR.source}"
         missing[root / "models" / name] = told
     if missing:
-        raise MissingFilesError(missing, fetch_command())
+        known = [path.name for path in missing if path.name in {file.name for file in FACE_FILES}]
+        raise MissingFilesError(missing, fetch_command(*known))
     return packs[name]
 
 
-def fetch_command() -> str:
-    """What a user types to download what is missing into the folders of this ComfyUI."""
-    command = [sys.executable, str(PACK / "pulid.py"), "models", "missing"]
+def fetch_command(*names: str) -> str:
+    """What a user types to download files into the folders of this ComfyUI: all that PuLID lacks, or these."""
+    command = [sys.executable, str(PACK / "pulid.py"), "models", *(names or ("missing",))]
     comfyui, models = Path(str(folder_paths.__file__)).parent, Path(folder_paths.models_dir)
     configs = list(map(Path, chain(*args.extra_model_paths_config or [])))
     if configs or comfyui != model_finder.comfyui_around(PACK) or models != comfyui / "models":

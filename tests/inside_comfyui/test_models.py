@@ -213,7 +213,7 @@ def test_the_command_searches_where_comfyui_does(monkeypatch, tmp_path):
 
 def test_face_packs_plain_and_in_the_zips_nested_folder(folders):
     mine, shared = folders
-    assert model_files.face_model_choices() == ["antelopev2", "none"]
+    assert model_files.face_model_choices() == ["antelopev2"]
     with pytest.raises(MissingFilesError, match=r"antelopev2\.zip"):
         model_files.find_face_model("antelopev2")
     nested = shared / "insightface/models/antelopev2/antelopev2"
