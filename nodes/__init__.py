@@ -8,12 +8,8 @@ from .apply_flux import PulidApplyFlux
 from .contact_sheet import PulidContactSheet
 from .face_model import PulidLoadFaceModel
 from .face_similarity import PulidFaceSimilarity
-from .identity import (
-    PulidBlendIdentities,
-    PulidEncodeIdentity,
-    PulidLoadIdentity,
-    PulidSaveIdentity,
-)
+from .identity import PulidBlendIdentities, PulidEncodeIdentity
+from .identity_files import PulidLoadIdentity, PulidSaveIdentity
 from .injection_options import PulidInjectionOptions
 from .likeness_gate import PulidLikenessGate
 from .loader import PulidLoader

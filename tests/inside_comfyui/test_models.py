@@ -222,7 +222,7 @@ def test_face_packs_plain_and_in_the_zips_nested_folder(folders):
     assert model_files.find_face_model("antelopev2") == nested
     plain = touch(mine / "insightface/models/buffalo_l/det_10g.onnx")
     assert model_files.find_face_model("buffalo_l") == plain.parent
-    assert model_files.face_model_choices() == ["antelopev2", "buffalo_l", "none"]
+    assert model_files.face_model_choices() == ["antelopev2", "buffalo_l"]
 
 
 def astronaut_image():

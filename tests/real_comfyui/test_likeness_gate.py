@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pulid_pack.devtools import example_photos
+from pulid_pack.devtools.comfyui import ComfyServer
 from pulid_pack.devtools.pages import assert_page_helps
 from pulid_pack.tests.real_comfyui.portrait_graph import NODES, Prompt
 
@@ -53,19 +54,25 @@ def pixels(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB"))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def photos(matrix_server, tmp_path_factory) -> None:
-    for photo in example_photos.write_photos(tmp_path_factory.mktemp("photos")):
-        matrix_server.upload_image(photo)
+@pytest.fixture
+def gallery(matrix_server, tmp_path) -> ComfyServer:
+    """Each ComfyUI of the matrix, with the example photos."""
+    return with_photos(matrix_server, tmp_path)
 
 
-def test_the_person_passes_and_the_others_are_told_why(matrix_server):
+def with_photos(server: ComfyServer, folder: Path) -> ComfyServer:
+    for photo in example_photos.write_photos(folder):
+        server.upload_image(photo)
+    return server
+
+
+def test_the_person_passes_and_the_others_are_told_why(gallery):
     """Three pictures: a gray one, the person in other light, the person's own photo."""
     two = {"two": batch("gray", "other")}
-    run = matrix_server.run(graph(batch("two", "photo"), two))
+    run = gallery.run(graph(batch("two", "photo"), two))
     assert run.error is None, run.error
     (accepted,) = run.images["accepted"]
-    assert np.array_equal(pixels(accepted), pixels(matrix_server.base_dir / "input/portrait.png"))
+    assert np.array_equal(pixels(accepted), pixels(gallery.base_dir / "input/portrait.png"))
     assert len(run.images["rejected"]) == 2
     (score,) = run.outputs["scores"]["text"]
     assert float(score) == pytest.approx(1, abs=1e-6)
@@ -77,9 +84,9 @@ def test_the_person_passes_and_the_others_are_told_why(matrix_server):
     assert len(run.images["gate"]) == 3
 
 
-def test_nothing_accepted_and_nothing_follows(matrix_server):
+def test_nothing_accepted_and_nothing_follows(gallery):
     """The run ends well, the gate says why, and no node behind it ran: a batch may well fail."""
-    run = matrix_server.run(graph(node("EmptyImage", width=64, height=64, batch_size=2, color=7)))
+    run = gallery.run(graph(node("EmptyImage", width=64, height=64, batch_size=2, color=7)))
     assert run.error is None, run.error
     assert {"accepted", "scores", "order"}.isdisjoint(run.outputs)
     assert len(run.images["rejected"]) == 2
@@ -87,14 +94,14 @@ def test_nothing_accepted_and_nothing_follows(matrix_server):
     assert told.startswith("None of 2 picture(s) reached 0.99: no face was found. What follows")
 
 
-def test_nothing_rejected_and_that_branch_is_not_run(matrix_server):
-    run = matrix_server.run(graph(node("RepeatImageBatch", image=["photo", 0], amount=2)))
+def test_nothing_rejected_and_that_branch_is_not_run(gallery):
+    run = gallery.run(graph(node("RepeatImageBatch", image=["photo", 0], amount=2)))
     assert run.error is None, run.error
     assert "rejected" not in run.outputs
     assert len(run.images["accepted"]) == 2
 
 
-def test_the_best_of_several_runs_with_their_sizes(matrix_server):
+def test_the_best_of_several_runs_with_their_sizes(gallery):
     """A list of pictures is one field; the best of all is kept, on a sheet with its score."""
     nodes = {
         "grid": node("PulidTuningGrid", weights="0.75, 1", starts="0"),
@@ -102,18 +109,19 @@ def test_the_best_of_several_runs_with_their_sizes(matrix_server):
         "shown": node("PreviewImage", images=["sheet", 0]),
     }  # fmt: skip
     pictures = node("ImageScaleBy", image=["photo", 0], upscale_method="area", scale_by=["grid", 0])
-    run = matrix_server.run(graph(pictures, nodes, threshold=0.5))
+    run = gallery.run(graph(pictures, nodes, threshold=0.5))
     assert run.error is None, run.error
     sizes = [pixels(path).shape[0] for path in run.images["accepted"]]
     assert sizes == [512, 384]
     assert run.outputs["order"]["text"] == ["1", "0"]
     assert len(run.images["shown"]) == 1
-    best = matrix_server.run(graph(pictures, nodes, threshold=0.5, keep_best=1))
+    best = gallery.run(graph(pictures, nodes, threshold=0.5, keep_best=1))
     assert [pixels(path).shape[0] for path in best.images["accepted"]] == [512]
 
 
-def test_neither_pulid_nor_flux_is_needed_and_both_loaders_fit(server):
+def test_neither_pulid_nor_flux_is_needed_and_both_loaders_fit(server, tmp_path):
     """The whole loader serves as well; an identity of another face model is refused."""
+    with_photos(server, tmp_path)
     whole = graph(node("RepeatImageBatch", image=["photo", 0], amount=1))
     whole["faces"] = NODES["loader"]
     assert server.run(whole).error is None
@@ -125,7 +133,8 @@ def test_neither_pulid_nor_flux_is_needed_and_both_loaders_fit(server):
     assert float(run.outputs["value"]["text"][0]) == pytest.approx(1, abs=1e-6)
 
 
-def test_one_clear_error_each(server):
+def test_one_clear_error_each(server, tmp_path):
+    with_photos(server, tmp_path)
     run = server.run(graph(batch("photo", "other"), reference=["gray", 0]))
     assert "No face found in image 1 of 1" in run.error.message
     assert run.error.node_type == "PulidLikenessGate"
