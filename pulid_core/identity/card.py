@@ -47,7 +47,7 @@ def card_bytes(content: bytes, face: Pixels | None, lines: Sequence[str]) -> byt
     """
     info, file = PngInfo(), io.BytesIO()
     info.add(CHUNK, content)
-    draw_card(face, lines).save(file, "PNG", pnginfo=info, optimize=True)
+    draw_card(face, lines).save(file, "PNG", pnginfo=info)
     return file.getvalue()
 
 
@@ -77,7 +77,7 @@ def is_card(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return _find_chunk(file, (b"IDAT", b"IEND")) is not None
-    except OSError:
+    except (OSError, EOFError):
         return False
 
 
@@ -98,7 +98,10 @@ def read_card(path: Path) -> bytes:
             )
             raise _stripped(path, f"this file is {kind}")
         file.seek(0)
-        length = _find_chunk(file, (b"IEND",))
+        try:
+            length = _find_chunk(file, (b"IEND",))
+        except EOFError as error:
+            raise damaged(path) from error
         if length is None:
             raise _stripped(path, "this picture carries none")
         content, check = file.read(length), file.read(4)
@@ -108,13 +111,17 @@ def read_card(path: Path) -> bytes:
 
 
 def _find_chunk(file: BinaryIO, ends: tuple[bytes, ...]) -> int | None:
-    """Go to the data of our chunk and return its length, or None before a chunk that ends the search."""
+    """Go to the data of our chunk and return its length, or None before a chunk that ends the search.
+
+    Raises:
+        EOFError: The file ends within a chunk.
+    """
     if file.read(len(SIGNATURE)) != SIGNATURE:
         return None
     for _ in range(MAX_CHUNKS):
         head = file.read(8)
         if len(head) < 8:
-            return None
+            raise EOFError
         length, kind = struct.unpack(">I4s", head)
         if kind == CHUNK:
             return length

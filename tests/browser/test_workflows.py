@@ -58,7 +58,7 @@ def test_a_walk_through_an_older_frontend(frontend, comfyui):
             assert_converts(frontend, path, known)
     frontend.open_template(SAVE)
     finish(frontend)
-    assert frontend.shown_text("PulidSaveIdentity").endswith("person.safetensors")
+    assert frontend.shown_text("PulidSaveIdentity").endswith("person.png")
     assert "Image 1: face 0 of 1, 91 x 116 px" in frontend.shown_text("PulidEncodeIdentity")
     frontend.open_template(REMOTE)
     frontend.add_node("WavespeedAccount", 431, 500)
