@@ -147,7 +147,7 @@ class PulidLoadIdentity(io.ComfyNode):
                     "image",
                     options=card_choices(),
                     upload=io.UploadType.image,
-                    tooltip="The card of the person, a PNG that PulidSaveIdentity wrote: from "
+                    tooltip="The card of the person, a PNG that Save PuLID Identity wrote: from "
                     "input/pulid_identities or uploaded into input; the newest first.",
                 ),
                 io.String.Input(

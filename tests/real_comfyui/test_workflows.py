@@ -244,3 +244,22 @@ def test_hosted_draft_refined_on_your_gpu(kitchen):
     (remote,) = ids(quick, "WavespeedFluxPulidRemote")
     other = kitchen.picture(quick, **{remote: {"seed": 8}})
     assert not np.array_equal(picture, other)
+
+
+def test_make_until_it_looks_like_the_person(kitchen):
+    """Nothing is saved of pictures without a face; with the person among them, the person alone."""
+    prompt = kitchen.quick("13 Make until it looks like the person")
+    (gate,), (save,) = ids(prompt, "PulidLikenessGate"), ids(prompt, "SaveImage")
+    run = kitchen.run(prompt)
+    assert run.outputs[gate]["text"][0].startswith("None of 4 picture(s) reached 0.5")
+    assert save not in run.images
+    pair = {"image1": prompt[gate]["inputs"]["images"], "image2": ["photo", 0]}
+    prompt |= {
+        "photo": {"class_type": "LoadImage", "inputs": {"image": "portrait.png"}},
+        "five": {"class_type": "ImageBatch", "inputs": pair},
+    }
+    prompt[gate]["inputs"]["images"] = ["five", 0]
+    run = kitchen.run(prompt)
+    (sheet,), (saved,) = shown(run, prompt, "PreviewImage"), run.images[save]
+    assert pixels(saved).shape == (64, 64, 3)
+    assert pixels(sheet).std() > 1
