@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .apply_flux import PulidApplyFlux
+from .auto_tune import PulidAutoTune, PulidAutoTuneResult
 from .contact_sheet import PulidContactSheet
 from .face_model import PulidLoadFaceModel
 from .face_similarity import PulidFaceSimilarity
@@ -43,6 +44,8 @@ class PulidExtension(ComfyExtension):
             PulidFaceSimilarity,
             PulidLikenessGate,
             PulidTuningGrid,
+            PulidAutoTune,
+            PulidAutoTuneResult,
             PulidContactSheet,
             WavespeedFluxPulidRemote,
             WavespeedAccount,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 PulidSocket = io.Custom("PULID")
 FaceModelSocket = io.Custom("PULID_FACE_MODEL")
 IdentitySocket = io.Custom("PULID_IDENTITY")
+TuningSocket = io.Custom("PULID_TUNING")
 OptionsSocket = io.Custom("PULID_FLUX_OPTIONS")
 
 

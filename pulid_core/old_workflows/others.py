@@ -12,7 +12,7 @@ OUR_NODES = (
     *("PulidLoader", "PulidApplyFlux", "PulidInjectionOptions", "PulidRegions"),
     *("PulidEncodeIdentity", "PulidSaveIdentity", "PulidLoadIdentity", "PulidBlendIdentities"),
     *("PulidLoadFaceModel", "PulidFaceSimilarity", "PulidLikenessGate", "PulidTuningGrid"),
-    *("PulidContactSheet", "WavespeedFluxPulidRemote"),
+    *("PulidAutoTune", "PulidAutoTuneResult", "PulidContactSheet", "WavespeedFluxPulidRemote"),
 )
 
 USE_OURS = "Put PulidLoader and PulidApplyFlux there instead"

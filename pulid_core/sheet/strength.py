@@ -7,8 +7,8 @@ below that one is halved.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import PulidError
@@ -113,7 +113,7 @@ class Search:
         """The middle of the wider gap beside the most alike one: the target may be reached between."""
         places = sorted(trial.strength for trial in self.trials)
         best = places.index(max(self.trials, key=lambda trial: trial.similarity).strength)
-        gaps = [(b - a, (a + b) / 2) for a, b in zip(places, places[1:], strict=False)]
+        gaps = [(b - a, (a + b) / 2) for a, b in itertools.pairwise(places)]
         width, middle = max(gaps[max(0, best - 1) : best + 1], key=lambda gap: gap[0])
         return middle if width > self.tolerance else None
 
@@ -131,7 +131,10 @@ def start_search(weights: str, starts: str, target: float, budget: int) -> Searc
         PulidError: A text is no one or two numbers in their range, or nothing varies.
     """
     search = Search(
-        _ends(weights, "weights", *WEIGHT_RANGE), _ends(starts, "starts", *START_RANGE), target, budget
+        _ends(weights, "weights", *WEIGHT_RANGE),
+        _ends(starts, "starts", *START_RANGE),
+        target,
+        budget,
     )
     if search.weights[0] == search.weights[1] and search.starts[0] == search.starts[1]:
         raise PulidError(
@@ -143,9 +146,9 @@ def start_search(weights: str, starts: str, target: float, budget: int) -> Searc
 
 def _ends(text: str, name: str, low: float, high: float) -> tuple[float, float]:
     try:
-        numbers = parse_numbers(text)
+        numbers = list(parse_numbers(text))
     except ValueError:
-        numbers = ()
+        numbers = []
     if len(numbers) not in (1, 2) or not all(low <= number <= high for number in numbers):
         raise PulidError(
             f"{name} should be one number, or two separated by a comma, from {low} to {high}, but is "
