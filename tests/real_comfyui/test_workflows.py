@@ -24,6 +24,7 @@ QUICK = {
     "PrimitiveInt": {"value": 2},  # the steps of two samplers in a row
     "WavespeedFluxPulidRemote": {"size": "256*256"},
 }
+GRAY = {"width": 512, "height": 512, "batch_size": 1, "color": 0x808080}
 TROUBLE = ("lora key not loaded", "missing controlnet keys")
 
 
@@ -78,7 +79,7 @@ def ids(prompt: Prompt, kind: str) -> list[str]:
 
 def shown(run: Run, prompt: Prompt, kind: str) -> list[Path]:
     """The pictures of all nodes of a type."""
-    return [path for node in ids(prompt, kind) for path in run.images[node]]
+    return [path for node in ids(prompt, kind) for path in run.images.get(node, [])]
 
 
 def texts(run: Run) -> str:
@@ -263,3 +264,26 @@ def test_make_until_it_looks_like_the_person(kitchen):
     (sheet,), (saved,) = shown(run, prompt, "PreviewImage"), run.images[save]
     assert pixels(saved).shape == (64, 64, 3)
     assert pixels(sheet).std() > 1
+
+
+def test_find_the_lowest_strength(kitchen):
+    """Not reached on pictures without a face; then by a photo that fades in, and painted so."""
+    prompt = kitchen.quick("14 Find the lowest strength")
+    (start,), (end,) = ids(prompt, "PulidAutoTune"), ids(prompt, "PulidAutoTuneResult")
+    prompt["report"] = {"class_type": "PreviewAny", "inputs": {"source": [end, 4]}}
+    run = kitchen.run(prompt)
+    (told,) = run.outputs["report"]["text"]
+    assert told.startswith("Not reached: 0.6 was wanted")
+    assert "8 of 8 picture(s) used" in told
+    assert not shown(run, prompt, "SaveImage")
+    prompt["gray"] = {"class_type": "EmptyImage", "inputs": GRAY}
+    blend = {"image1": ["gray", 0], "image2": ["photo", 0], "blend_factor": [start, 0]}
+    prompt["photo"] = {"class_type": "LoadImage", "inputs": {"image": "portrait.png"}}
+    prompt["fade"] = {"class_type": "ImageBlend", "inputs": blend | {"blend_mode": "normal"}}
+    prompt[end]["inputs"]["image"] = ["fade", 0]
+    prompt[start]["inputs"]["weights"] = "0.1, 1"
+    usual = kitchen.picture(prompt)
+    (apply,) = (
+        node for node in ids(prompt, "PulidApplyFlux") if prompt[node]["inputs"]["weight"][0] == end
+    )
+    assert not np.array_equal(kitchen.picture(prompt, **{apply: {"weight": 0.0}}), usual)
