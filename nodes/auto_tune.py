@@ -14,6 +14,7 @@ from comfy_api.latest import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker, GraphBuilder, is_link
 
 from ..pulid_core.errors import PulidError
+from ..pulid_core.face.analyser import FaceAnalyser
 from ..pulid_core.face.similarity import compare, mean_similarity
 from ..pulid_core.images import image_from_photos, photos_from_image
 from ..pulid_core.sheet.curve import draw_curve
@@ -52,7 +53,7 @@ class PulidAutoTune(io.ComfyNode):
             display_name="PuLID Auto-Tune",
             category=CATEGORY,
             description="Begins a search for the lowest strength that looks enough like the person. "
-            "Connect weight and start_at to Apply PuLID (FLUX), and the picture to PuLID Auto-Tune "
+            "Connect weight and start_at to Apply PuLID (FLUX), and the picture to PuLID Tuning "
             "Result, which runs what lies between again and again.",
             search_aliases=["pulid", "likeness", "find weight", "tune", "optimise", "sweep"],
             inputs=[
@@ -89,7 +90,7 @@ class PulidAutoTune(io.ComfyNode):
             outputs=[
                 io.Float.Output(display_name="weight", tooltip="For Apply PuLID (FLUX)."),
                 io.Float.Output(display_name="start_at", tooltip="For Apply PuLID (FLUX)."),
-                TuningSocket.Output(display_name="tuning", tooltip="For PuLID Auto-Tune Result."),
+                TuningSocket.Output(display_name="tuning", tooltip="For PuLID Tuning Result."),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -111,7 +112,7 @@ class PulidAutoTuneResult(io.ComfyNode):
         """Inputs and outputs."""
         return io.Schema(
             node_id="PulidAutoTuneResult",
-            display_name="PuLID Auto-Tune Result",
+            display_name="PuLID Tuning Result",
             category=CATEGORY,
             description="Measures how much the picture looks like the person, and has it made again with "
             "another strength until the lowest is found that reaches the target, or the budget is used. "
@@ -181,26 +182,21 @@ def _require_tuning(value: Any, end: str) -> Tuning:
     return value if value.end else replace(value, end=end)
 
 
-def _measure(image: torch.Tensor, reference: Any, faces: Any) -> tuple[float, int]:
+def _measure(image: torch.Tensor, reference: Any, faces: FaceAnalyser) -> tuple[float, int]:
     """Mean similarity, and over how many pictures."""
     from .pulid_models import step_callback
 
     photos, person = photos_from_image(image), direction_of([reference], faces)
     on_step = step_callback(len(photos))
-    return mean_similarity([compare(photo, person, faces, on_step) for photo in photos]), len(
-        photos
-    )
+    comparisons = [compare(photo, person, faces, lambda: on_step(0)) for photo in photos]
+    return mean_similarity(comparisons), len(comparisons)
 
 
 def _result(search: Search, node: type[io.ComfyNode]) -> io.NodeOutput:
     """What was found; what it cannot give is blocked, and the report says so."""
-    report, curve, found = (
-        search_text(search),
-        image_from_photos([draw_curve(search)]),
-        search.found,
-    )
+    report, curve = search_text(search), image_from_photos([draw_curve(search)])
     told = shown(report, ui.PreviewImage(curve, cls=node))
-    if found is None:
+    if (found := search.found) is None:
         return io.NodeOutput(BLOCKED, BLOCKED, BLOCKED, curve, report, ui=told)
     settings = search.settings(found.strength)
     return io.NodeOutput(
