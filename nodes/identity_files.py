@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import replace
-from datetime import date as Date
 from pathlib import Path
 from typing import Any
 
@@ -219,13 +219,13 @@ def _stated(identity: Identity, consent: str, date: str) -> Identity:
             "Write who agreed to what, and keep the rest elsewhere."
         )
     before = identity.provenance
-    day = _day(date) or ("" if text else before.date) or Date.today().isoformat()
+    day = _day(date) or ("" if text else before.date) or datetime.date.today().isoformat()
     return replace(identity, provenance=replace(before, consent=text or before.consent, date=day))
 
 
 def _day(date: str) -> str:
     try:
-        return Date.fromisoformat(date.strip()).isoformat() if date.strip() else ""
+        return datetime.date.fromisoformat(date.strip()).isoformat() if date.strip() else ""
     except ValueError as error:
         raise PulidError(
             f"date should be a day as 2026-01-31, but is {date!r}. Write it so, or leave it empty."

@@ -219,8 +219,13 @@ def _texts(provenance: Provenance) -> dict[str, str]:
         "face_model": provenance.face_model,
         "fusion": provenance.fusion,
         "photo_weights": json.dumps(provenance.photo_weights),
-        **{name: text for name in OPTIONAL_TEXTS if (text := getattr(provenance, name))},
+        **{name: text for name in OPTIONAL_TEXTS if (text := _one_line(getattr(provenance, name)))},
     }
+
+
+def _one_line(text: str) -> str:
+    """What a person wrote, as a reader takes it."""
+    return "".join(filter(str.isprintable, " ".join(text.split())))
 
 
 def _provenance(texts: dict[str, str], path: Path) -> Provenance:

@@ -7,7 +7,6 @@ below that one is halved.
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass, replace
 
@@ -110,12 +109,14 @@ class Search:
         return math.ceil(math.log2(max(1.0, 1 / (steps * self.tolerance))))
 
     def _beside_the_best(self) -> float | None:
-        """The middle of the wider gap beside the most alike one: the target may be reached between."""
-        places = sorted(trial.strength for trial in self.trials)
-        best = places.index(max(self.trials, key=lambda trial: trial.similarity).strength)
-        gaps = [(b - a, (a + b) / 2) for a, b in itertools.pairwise(places)]
-        width, middle = max(gaps[max(0, best - 1) : best + 1], key=lambda gap: gap[0])
-        return middle if width > self.tolerance else None
+        """Between the most alike one and the more alike of its neighbours: the target may lie there."""
+        trials = sorted(self.trials, key=lambda trial: trial.strength)
+        best = max(trials, key=lambda trial: trial.similarity)
+        place = trials.index(best)
+        beside = [*trials[max(0, place - 1) : place], *trials[place + 1 : place + 2]]
+        apart = [one for one in beside if abs(one.strength - best.strength) > self.tolerance]
+        other = max(apart, key=lambda trial: trial.similarity, default=None)
+        return None if other is None else (best.strength + other.strength) / 2
 
 
 def start_search(weights: str, starts: str, target: float, budget: int) -> Search:

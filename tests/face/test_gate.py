@@ -35,8 +35,9 @@ def test_only_the_best_are_kept(keep, accepted):
 
 def test_no_face_never_passes():
     """Not even where strangers would: a faceless picture is no cosine of 0."""
-    verdicts = judge([FACELESS, face(-1.0)], -1.0, keep=0)
-    assert [verdict.index for verdict in verdicts if verdict.is_accepted] == [1]
+    for keep in (0, 1):
+        verdicts = judge([FACELESS, face(-1.0)], -1.0, keep)
+        assert [verdict.index for verdict in verdicts if verdict.is_accepted] == [1]
 
 
 def test_equal_pictures_keep_their_order():

@@ -108,6 +108,14 @@ def test_consent_and_date_are_kept_and_told(tmp_path):
     assert picture(tmp_path / "ann.png").tobytes() != picture(tmp_path / "plain.png").tobytes()
 
 
+def test_any_words_of_consent_can_be_read_again(tmp_path):
+    """On one line, without what no reader takes: it would refuse the whole file."""
+    said = replace(make_identity().provenance, consent=" Ann\n\U0001f468\u200d\U0001f469 ok\x1b ")
+    for name in ("ann.png", "ann.safetensors"):
+        loaded = load_identity(save_identity(make_identity(provenance=said), tmp_path / name))
+        assert loaded.provenance.consent == "Ann \U0001f468\U0001f469 ok"
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
 def test_a_picture_that_was_written_anew_is_refused_by_name(path, kind):
     """As chat programs, web pages and editors do, whatever they call the file."""

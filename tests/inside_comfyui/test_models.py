@@ -220,8 +220,9 @@ def test_the_command_searches_where_comfyui_does(monkeypatch, tmp_path):
 def test_face_packs_plain_and_in_the_zips_nested_folder(folders):
     mine, shared = folders
     assert model_files.face_model_choices() == ["antelopev2"]
-    with pytest.raises(MissingFilesError, match=r"antelopev2\.zip"):
+    with pytest.raises(MissingFilesError, match=r"antelopev2\.zip") as missing:
         model_files.find_face_model("antelopev2")
+    assert "models scrfd_10g_bnkps.onnx glintr100.onnx" in missing.value.command  # not all of PuLID
     nested = shared / "insightface/models/antelopev2/antelopev2"
     touch(nested / "scrfd_10g_bnkps.onnx")
     touch(nested / "glintr100.onnx")

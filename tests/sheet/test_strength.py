@@ -97,8 +97,10 @@ def test_an_unreachable_target_is_told_with_the_highest():
 
 def test_a_peak_between_two_steps_is_looked_for():
     """With what the budget has left, beside the highest."""
-    search = run(lambda w, _: 0.7 - 4 * abs(w - 0.68), budget=12)
+    search = run(lambda w, _: 0.7 - 3.3 * abs(w - 0.705), budget=12)
     assert search.found is not None
+    assert all(trial.similarity < 0.6 for trial in search.trials[:11])
+    assert search.used == 12
 
 
 @pytest.mark.parametrize(
