@@ -71,7 +71,13 @@ def fold_attention(
         "scores.weight": _centred(scores * norm.weight),
         "scores.bias": scores @ norm.bias,
         "out.weight": (values @ outs.T.unflatten(0, per_head)).flatten(0, 1).T,  # (D, heads * N)
+        "products.matrix": _in_range(values @ values.mT),
     }
+
+
+def _in_range(products: Tensor) -> Tensor:
+    """Bring products of values to [-1, 1], which every dtype holds; only their proportions matter."""
+    return products / products.abs().amax().clamp(min=torch.finfo(products.dtype).tiny)
 
 
 def _centred(matrix: Tensor) -> Tensor:
