@@ -126,7 +126,7 @@ class FoldedAttention(nn.Module):
         super().__init__()
         self.scores = ops.Linear(sizes.image_dim, sizes.heads * tokens)
         self.out = ops.Linear(sizes.heads * tokens, sizes.image_dim, bias=False)
-        self.products = ValueProducts(sizes.heads, tokens)
+        self.lengths = ValueLengths(sizes.heads, tokens)
         self.tokens = tokens
 
     @staticmethod
@@ -140,14 +140,14 @@ class FoldedAttention(nn.Module):
     def responses(look: Tensor, people: Sequence[FoldedAttention]) -> Tensor:
         """How long the values are that each image token gathers: of a look, (B, T, people), float32.
 
-        The values themselves are part of `out`. What their length needs of them is the products of each
-        two: |V a|^2 = a (V V^T) a, summed over the heads. All lengths of an attention share one factor.
+        All lengths of an attention are to the same scale, which is not theirs.
         """
-        products = torch.cat([person.products(look) for person in people])  # (people * heads, N, N)
+        roots = torch.cat([person.lengths(look) for person in people])
         per_head = look.flatten(0, 1).unflatten(-1, (-1, people[0].tokens)).transpose(0, 1)
-        squares = torch.bmm(per_head, products).mul_(per_head).sum(-1, dtype=torch.float32)
-        squares = squares.unflatten(0, (len(people), -1)).sum(1)  # (people, B * T)
-        return squares.clamp_(min=0).sqrt_().T.unflatten(0, look.shape[:2])
+        gathered = torch.bmm(per_head, roots)  # (people * heads, B * T, at most N)
+        lengths = torch.linalg.vector_norm(gathered, dim=-1, dtype=torch.float32)
+        lengths = torch.linalg.vector_norm(lengths.unflatten(0, (len(people), -1)), dim=1)
+        return lengths.T.unflatten(0, look.shape[:2])
 
 
 class KeyValueAttention(nn.Module):
@@ -220,16 +220,20 @@ class KeysAndValues(nn.Module):
         return keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1)
 
 
-class ValueProducts(nn.Module):
-    """The products of each two values of a head. Not a layer that casts, so it moves by itself."""
+class ValueLengths(nn.Module):
+    """What remains of the values beside `out`. Not a layer that casts, so it moves by itself.
+
+    Per head a root R of the products of each two values: R R^T = V V^T, so |a R| = |a V|.
+    """
 
     def __init__(self, heads: int, tokens: int):
         super().__init__()
-        self.matrix = nn.Parameter(torch.empty(heads, tokens, tokens), requires_grad=False)
+        root = torch.empty(heads, tokens, min(tokens, HEAD_DIM))
+        self.root = nn.Parameter(root, requires_grad=False)
 
     def forward(self, like: Tensor) -> Tensor:
-        """Give them, (heads, N, N), with the device and dtype of a tensor."""
-        return self.matrix.to(like)
+        """Give the roots, (heads, N, at most N), with the device and dtype of a tensor."""
+        return self.root.to(like)
 
 
 class IdentityAttentions(nn.ModuleList):

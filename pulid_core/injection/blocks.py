@@ -248,7 +248,7 @@ def add_identities(
     tokens = image[:, generated]
     groups = list(_side_by_side(shares, attention_index))
     looks = [_look(tokens, group, attention_index) for group in groups]
-    keep_to_places(groups, looks, attention_index)
+    _keep_to_places(groups, looks, attention_index)
     out = image if in_place and not image.requires_grad else image.clone()
     for group, look in zip(groups, looks, strict=True):
         target = out[group[0].rows, generated]
@@ -286,7 +286,7 @@ def _look(tokens: Tensor, group: list[Share], attention_index: int) -> Tensor:
     return look if mask is None or group[0].focus else look * mask.weights.to(look)
 
 
-def keep_to_places(groups: list[list[Share]], looks: list[Tensor], attention_index: int) -> None:
+def _keep_to_places(groups: list[list[Share]], looks: list[Tensor], attention_index: int) -> None:
     """Scale the looks of those who keep to their own place, in the list.
 
     Args:
@@ -309,4 +309,5 @@ def keep_to_places(groups: list[list[Share]], looks: list[Tensor], attention_ind
             mask = groups[i][0].mask
             weights = weights.to(looks[i]) if mask is None else weights.to(looks[i]) * mask.weights
             per_person = looks[i].unflatten(-1, (weights.shape[-1], -1))
-            looks[i] = (per_person * weights.unsqueeze(-1)).flatten(2)
+            scale = torch.mul if looks[i].requires_grad else Tensor.mul_
+            looks[i] = scale(per_person, weights.unsqueeze(-1)).flatten(2)
