@@ -186,7 +186,8 @@ class Call:
     """(B, 16, H, W)."""
     patch_size: int
     conditions: Conditions
-    sigmas: Tensor
+    options: dict[str, Any]
+    """transformer_options."""
     parts: list[Part]
 
     @property
@@ -198,7 +199,7 @@ class Call:
     @property
     def sigma(self) -> float:
         """The noise level, for which the host waits once per step."""
-        return self.conditions.sigma(self.sigmas)
+        return self.conditions.sigma(self.options["sigmas"])
 
 
 def plan_forward(
@@ -223,7 +224,7 @@ def plan_forward(
         latent = x[: len(x) // passes]
         conditions = Conditions(Sampling(None), frozenset({NEGATIVE}), {}, latent)
     parts = list(_parts(x, options, conditions))
-    call = Call(x, model.diffusion_model.patch_size, conditions, options["sigmas"], parts)
+    call = Call(x, model.diffusion_model.patch_size, conditions, options, parts)
     factors = {a: _factor(a, call, model.model_sampling) for a in applications}
     acting = {a: factor for a, factor in factors.items() if factor != 0}
     shares = {a: list(_shares(a, factor, call, acting)) for a, factor in acting.items()}
@@ -311,13 +312,14 @@ def _masks(
     known = call.conditions.sampling.masks
     if key not in known:
         # On the CPU: Apple's GPUs cannot pool to every size.
-        mask = torch.ones(1, 1, 1) if application.mask is None else application.mask.cpu()
-        weights = mask_to_tokens(mask, size, window, call.patch_size)
+        weights = torch.ones(1, 1, 1)
+        if application.mask is not None:
+            weights = mask_to_tokens(application.mask.cpu(), size, window, call.patch_size)
         if has_prior:
             prior = centred_prior(size, window or (*size, 0, 0), call.patch_size)
             weights = weights * prior.clamp(min=application.floor)
-        prepare = TokenMask.everywhere if all_look else TokenMask.of
-        known[key] = [prepare(w, call.x.device, application.person.dtype) for w in weights]
+        given = (call.x.device, application.person.dtype, all_look)
+        known[key] = [TokenMask.of(w, *given) for w in weights]
     return known[key]
 
 

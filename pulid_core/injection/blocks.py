@@ -193,19 +193,23 @@ class TokenMask:
     """(K, 1)."""
 
     @classmethod
-    def of(cls, weights: Tensor, device: torch.device, dtype: torch.dtype) -> TokenMask | None:
-        """Prepare one mask (tokens, 1) for a device; None where it is 0 everywhere."""
+    def of(
+        cls, weights: Tensor, device: torch.device, dtype: torch.dtype, all_look: bool = False
+    ) -> TokenMask | None:
+        """Prepare one mask (tokens, 1) for a device; None where it is 0 everywhere.
+
+        Args:
+            weights: The mask.
+            device: Of the image tokens.
+            dtype: Of the image tokens.
+            all_look: Whether the tokens where it is 0 are looked at, too.
+        """
         places = weights[:, 0].nonzero()[:, 0]
         if len(places) == 0:
             return None
-        if len(places) == len(weights):
-            return cls.everywhere(weights, device, dtype)
+        if all_look or len(places) == len(weights):
+            return cls(None, weights.to(device, dtype))
         return cls(places.to(device), weights[places].to(device, dtype))
-
-    @classmethod
-    def everywhere(cls, weights: Tensor, device: torch.device, dtype: torch.dtype) -> TokenMask:
-        """Prepare one mask (tokens, 1) so that all tokens look, also where it is 0."""
-        return cls(None, weights.to(device, dtype))
 
 
 @dataclass(frozen=True, eq=False)

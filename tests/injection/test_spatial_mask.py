@@ -89,7 +89,7 @@ def test_a_painted_mask_is_multiplied(stored):
     """The response is that of the whole picture, whatever part of it a mask leaves."""
     grid, who = (6, 8), tokens(1)
     painted = (torch.arange(48) % 8 < 3).float().unsqueeze(1) * 0.5
-    mask = TokenMask.everywhere(painted, CPU, torch.float32)
+    mask = TokenMask.of(painted, CPU, torch.float32, all_look=True)
     share = Share(slice(1, 2), folded(stored, who), [1.0], mask, focus(grid))
     reference = painted * plain.contribution(
         stored.state_dict(), who, generated(grid)[1:], grid, 0.5
@@ -97,6 +97,7 @@ def test_a_painted_mask_is_multiplied(stored):
     delta = added([share], grid)
     assert difference(delta[1:], reference) < 1e-5
     assert delta[0].abs().max() == delta[1][painted[:, 0] == 0].abs().max() == 0
+    assert TokenMask.of(0 * painted, CPU, torch.float32, all_look=True) is None
 
 
 @pytest.mark.parametrize("counts", [(4, 4), (4, 8), (4, 200, 4)])

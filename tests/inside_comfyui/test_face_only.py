@@ -12,7 +12,7 @@ from pulid_pack.nodes.injection_options import PulidInjectionOptions
 from pulid_pack.pulid_core.errors import PulidError
 from pulid_pack.pulid_core.injection.options import InjectionOptions
 from pulid_pack.tests.injection import plain_spatial_id as plain
-from pulid_pack.tests.inside_comfyui.foreign import FORWARDS, QUARTERS, tiled
+from pulid_pack.tests.inside_comfyui.foreign import CACHES, FORWARDS, QUARTERS, tiled
 from pulid_pack.tests.inside_comfyui.test_forward import plain_forward
 from pulid_pack.tests.inside_comfyui.test_many_people import counting
 from pulid_pack.tests.inside_comfyui.world import (
@@ -205,6 +205,17 @@ def test_a_foreign_forward_gives_the_same_picture(model, pulid, foreign, case):
     assert torch.equal(
         sample(inject(inject(foreign(model)), who=1), **STAGES, **sampling), expected
     )
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_a_cache_that_is_hit_keeps_the_identity(model, pulid, cache):
+    """At least 0.99 of what it changes without the cache, in either order of the nodes."""
+    inject = partial(apply, pulid=pulid, options=FACE)
+    plain, ours = (sample(m, steps=8) for m in (model, inject(model)))
+    cached = sample(cache(inject(model)), steps=8)
+    assert (cached - sample(cache(model), steps=8)).norm() >= 0.99 * (ours - plain).norm()
+    assert torch.equal(sample(inject(cache(model)), steps=8), cached)
+    assert torch.equal(sample(inject(model), steps=8), ours)
 
 
 @pytest.mark.parametrize("noise", [0.9, 0.5])
