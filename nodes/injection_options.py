@@ -127,7 +127,7 @@ class PulidInjectionOptions(io.ComfyNode):
                 parse_factors(double_blocks, "double_blocks"),
                 parse_factors(single_blocks, "single_blocks"),
                 negative_sees,
-                acts_on,
-                floor,
+                acts_on or "whole picture",  # None where the node of an optional input is muted
+                floor or 0.0,
             )
         )

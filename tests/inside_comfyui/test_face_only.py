@@ -104,7 +104,11 @@ def options(**values):
 def test_it_is_off_by_default_and_in_older_graphs(model, pulid):
     """Bit for bit as without the node; a floor alone does nothing, a floor of 1 everything."""
     usual = sample(apply(model, pulid))
-    for given in ({}, {"acts_on": "whole picture", "floor": 0.7}):
+    for given in (
+        {},
+        {"acts_on": None, "floor": None},
+        {"acts_on": "whole picture", "floor": 0.7},
+    ):
         assert torch.equal(sample(apply(model, pulid, options=options(**given))), usual)
     everywhere = sample(apply(model, pulid, options=options(acts_on="face", floor=1.0)))
     assert largest_difference(everywhere, usual) < 1e-5
