@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .apply_flux import PulidApplyFlux
 from .contact_sheet import PulidContactSheet
+from .face_crop import PulidFaceCrop
 from .face_similarity import PulidFaceSimilarity
 from .identity import (
     PulidBlendIdentities,
@@ -42,6 +43,7 @@ class PulidExtension(ComfyExtension):
             PulidLoadIdentity,
             PulidBlendIdentities,
             PulidFaceSimilarity,
+            PulidFaceCrop,
             PulidTuningGrid,
             PulidContactSheet,
             WavespeedFluxPulidRemote,

@@ -11,7 +11,8 @@ from .mapping import OLD_NODES
 OUR_NODES = (
     *("PulidLoader", "PulidApplyFlux", "PulidInjectionOptions", "PulidRegions"),
     *("PulidEncodeIdentity", "PulidSaveIdentity", "PulidLoadIdentity", "PulidBlendIdentities"),
-    *("PulidFaceSimilarity", "PulidTuningGrid", "PulidContactSheet", "WavespeedFluxPulidRemote"),
+    *("PulidFaceSimilarity", "PulidFaceCrop", "PulidTuningGrid", "PulidContactSheet"),
+    "WavespeedFluxPulidRemote",
 )
 
 USE_OURS = "Put PulidLoader and PulidApplyFlux there instead"
