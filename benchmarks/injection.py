@@ -16,8 +16,13 @@ from pulid_pack.pulid_core.injection.attention import (
     IdentityCrossAttention,
     Seen,
 )
-from pulid_pack.pulid_core.injection.blocks import Share, TokenMask, add_identities
+from pulid_pack.pulid_core.injection.blocks import (
+    Share,
+    TokenMask,
+    add_identities,
+)
 from pulid_pack.pulid_core.injection.folding import fold_identity
+from pulid_pack.pulid_core.injection.spatial_mask import Focus, Grid
 from torch import Tensor, nn
 
 from .measure import Row, Timing, side_by_side, timed_row
@@ -115,6 +120,22 @@ def several_identities() -> Iterator[Row]:
         yield timed_row(f"one block with {people} identities, 4096 image tokens", *timings[:2])
         name = f"one block with {people} identities, a part of the picture each"
         yield timed_row(name, timings[2], timings[1])
+
+
+def only_the_face() -> Iterator[Row]:
+    """Finding each person's face and acting there; the peer is ours that acts everywhere."""
+    image = torch.randn(1, 4096, SIZES.image_dim)
+    grid = Grid.of(64, 64, image.device)
+    for people in (1, 2):
+        folds = [fold(make_identity()) for _ in range(people)]
+        focus = Focus(grid, lowest=0.0, floor=0.0, finds_face=True, has_rivals=people > 1)
+        timings = side_by_side(
+            adding(image, [share(f, focus=focus) for f in folds]),
+            adding(image, [share(f) for f in folds]),
+            repeats=3 * REPEATS,
+        )
+        name = f"one block with {people} identities on their faces alone, against everywhere"
+        yield timed_row(name, *timings)
 
 
 def more_tokens() -> Iterator[Row]:
@@ -223,7 +244,7 @@ def make_step() -> Callable[[Callable[[Tensor, slice], Tensor]], tuple[float, fl
 
 PARTS = (
     *(one_attention, accuracy, memory, folding_time),
-    *(several_identities, more_tokens, slice_of_flux),
+    *(several_identities, only_the_face, more_tokens, slice_of_flux),
 )
 
 
@@ -275,6 +296,8 @@ def products(image: Tensor, attention: Any) -> Callable[[], Tensor]:
     return lambda: (image @ first) @ second
 
 
-def share(attentions: IdentityAttentions, mask: TokenMask | None = None) -> Share:
+def share(
+    attentions: IdentityAttentions, mask: TokenMask | None = None, focus: Focus | None = None
+) -> Share:
     modules: list[nn.Module] = list(attentions)
-    return Share(slice(0, 1), modules, [1.0] * len(modules), mask)
+    return Share(slice(0, 1), modules, [1.0] * len(modules), mask, focus)

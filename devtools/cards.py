@@ -51,6 +51,7 @@ CARDS = {
     "12": Card(("hosted, then", "your FLUX"), color=HOSTED),
     "13": Card(("only who", "looks alike"), color=SAVED),
     "14": Card(("as little", "as it needs"), color="#6b6b6b"),
+    "15": Card(("faces", "repainted"), ("group.png",), "#a1309b"),
 }
 """By the number that a workflow's name begins with."""
 

@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from .apply_flux import PulidApplyFlux
 from .auto_tune import PulidAutoTune, PulidAutoTuneResult
 from .contact_sheet import PulidContactSheet
+from .face_crop import PulidFaceCrop
 from .face_model import PulidLoadFaceModel
 from .face_similarity import PulidFaceSimilarity
 from .identity import PulidBlendIdentities, PulidEncodeIdentity
@@ -43,6 +44,7 @@ class PulidExtension(ComfyExtension):
             PulidLoadFaceModel,
             PulidFaceSimilarity,
             PulidLikenessGate,
+            PulidFaceCrop,
             PulidTuningGrid,
             PulidAutoTune,
             PulidAutoTuneResult,

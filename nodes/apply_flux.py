@@ -98,8 +98,9 @@ class PulidApplyFlux(io.ComfyNode):
                 OptionsSocket.Input(
                     "options",
                     optional=True,
-                    tooltip="From PuLID Injection Options: weight schedule, weights per block, and "
-                    "what the negative prompt sees. Not connected is PuLID's own way.",
+                    tooltip="From PuLID Injection Options: weight schedule, weights per block, what "
+                    "the negative prompt sees, and whether it acts on the face alone. Not "
+                    "connected is PuLID's own way.",
                 ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="A patched clone.")],
@@ -151,6 +152,8 @@ class PulidApplyFlux(io.ComfyNode):
             weights=tuple(weight * factor for factor in factors),
             schedule=options.schedule,
             mask=_mask(attn_mask),
+            acts_on=options.acts_on,
+            floor=options.floor,
         )
         pictures = [identity.crops] if len(identity.crops) else []
         notes = pulid.notes if identity is not reference else ()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..pulid_core.injection.blocks import (
@@ -27,6 +28,7 @@ from ..pulid_core.injection.blocks import (
     mask_to_tokens,
     progress_at,
 )
+from ..pulid_core.injection.spatial_mask import ActsOn, Focus, Grid, centred_prior, stage_at
 from .folds import IdentityFolds
 
 LOGGER = logging.getLogger(__name__)
@@ -37,8 +39,13 @@ KEY = "pulid_for_flux"
 NEGATIVE = 1  # ComfyUI's CFGGuider: conditions are [positive, negative]
 
 UNKNOWN_TILE = (
-    "PulidApplyFlux has an attn_mask, but a node runs FLUX on parts of the picture whose place in it "
-    "cannot be told. The whole mask was laid over each part. Use that node without the mask."
+    "PulidApplyFlux has an attn_mask, or acts on the face, but a node runs FLUX on parts of the picture "
+    "whose place in it cannot be told. The whole mask was laid over each part. Use that node without the "
+    "mask, and with acts_on at whole picture."
+)
+TILED_FACE = (
+    "PulidApplyFlux looks for the face in the whole picture, but a node runs FLUX on parts of it. The face "
+    "was looked for in each part by itself. Use that node with acts_on at whole picture."
 )
 UNKNOWN_ROWS = (
     "PulidApplyFlux gives the negative prompt another identity, but a node runs FLUX on %d pictures at "
@@ -62,11 +69,16 @@ class Application:
     """Factors on the weights, over the progress from start_at to end_at."""
     mask: Tensor | None
     """(M, H, W) in [0, 1]; item i belongs to batch item i, the list is cycled."""
+    acts_on: ActsOn = "whole picture"
+    floor: float = 0.0
+    """How strongly it acts beside the face, in [0, 1]."""
 
     @cached_property
     def order(self) -> str:
         """A place among other applications that depends on content only, not on the graph."""
         settings = (self.start_at, self.end_at, self.weights, self.schedule)
+        if self.acts_on != "whole picture":
+            settings = (*settings, self.acts_on, self.floor)
         negative = self.negative and self.negative.digest
         content = hashlib.blake2b(repr((self.person.digest, negative, settings)).encode())
         if self.mask is not None:
@@ -77,6 +89,15 @@ class Application:
     def is_constant(self) -> bool:
         """Whether it acts in the same way at every noise level."""
         return self.start_at <= 0 and self.end_at >= 1 and len(self.schedule) == 1
+
+    @property
+    def shares_picture(self) -> bool:
+        """Whether it leaves to others of its kind what they answer to more strongly."""
+        return self.acts_on == "own face" and self.mask is None
+
+    def on(self, part: Part) -> IdentityFolds | None:
+        """Say who acts on some rows."""
+        return self.negative if part.is_negative else self.person
 
     def factor(self, sigma: float, percent_to_sigma: Any) -> float:
         """Say how strongly it acts at a noise level, as a factor on its weights."""
@@ -103,6 +124,8 @@ class Sampling:
     """Of the steps, where someone had to know."""
     masks: dict[Any, list[TokenMask | None]] = field(default_factory=dict)
     """Prepared masks: a small copy to the device in each forward pass would wait for it."""
+    grids: dict[Any, Grid] = field(default_factory=dict)
+    """Prepared grids of tokens."""
     warnings: set[str] = field(default_factory=set)
     """What has been said."""
 
@@ -155,6 +178,30 @@ class Part:
     area: Window | None
 
 
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One forward pass as ComfyUI asks for it."""
+
+    x: Tensor
+    """(B, 16, H, W)."""
+    patch_size: int
+    conditions: Conditions
+    options: dict[str, Any]
+    """transformer_options."""
+    parts: list[Part]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the generated image's tokens."""
+        height, width = (-(-size // self.patch_size) for size in self.x.shape[-2:])
+        return height, width
+
+    @property
+    def sigma(self) -> float:
+        """The noise level, for which the host waits once per step."""
+        return self.conditions.sigma(self.options["sigmas"])
+
+
 def plan_forward(
     applications: Iterable[Application],
     blocks: Iterable[BlockKey],
@@ -176,24 +223,22 @@ def plan_forward(
         passes = len(options["cond_or_uncond"])
         latent = x[: len(x) // passes]
         conditions = Conditions(Sampling(None), frozenset({NEGATIVE}), {}, latent)
-    patch_size = model.diffusion_model.patch_size
     parts = list(_parts(x, options, conditions))
-    shares = {}
-    for application in applications:
-        if application.is_constant:
-            factor = application.schedule[0][1]
-        else:
-            sigma = conditions.sigma(options["sigmas"])
-            factor = application.factor(sigma, model.model_sampling.percent_to_sigma)
-        if factor != 0:
-            shares[application] = list(
-                _shares(application, factor, parts, x, patch_size, conditions)
-            )
+    call = Call(x, model.diffusion_model.patch_size, conditions, options, parts)
+    factors = {a: _factor(a, call, model.model_sampling) for a in applications}
+    acting = {a: factor for a, factor in factors.items() if factor != 0}
+    shares = {a: list(_shares(a, factor, call, acting)) for a, factor in acting.items()}
     sampling = conditions.sampling
     sampling.acted.update(shares)
     sampling.expected.update((a, b) for a, found in shares.items() if found for b in blocks)
-    rows, columns = (-(-size // patch_size) for size in x.shape[-2:])
+    rows, columns = call.grid
     return Forward(rows * columns, shares, sampling)
+
+
+def _factor(application: Application, call: Call, model_sampling: Any) -> float:
+    if application.is_constant:
+        return application.schedule[0][1]
+    return application.factor(call.sigma, model_sampling.percent_to_sigma)
 
 
 def _parts(x: Tensor, options: dict[str, Any], conditions: Conditions) -> Iterator[Part]:
@@ -213,59 +258,87 @@ def _parts(x: Tensor, options: dict[str, Any], conditions: Conditions) -> Iterat
 
 
 def _shares(
-    application: Application,
-    factor: float,
-    parts: list[Part],
-    x: Tensor,
-    patch_size: int,
-    conditions: Conditions,
+    application: Application, factor: float, call: Call, acting: Iterable[Application]
 ) -> Iterator[Share]:
     """One share for each part that sees someone, or for each of its rows with a mask of its own."""
     weights = [weight * factor for weight in application.weights]
-    for part in parts:
-        folds = application.negative if part.is_negative else application.person
+    for part in call.parts:
+        folds = application.on(part)
         if folds is None:
             continue
-        attentions = folds.on(x.device).model
-        if application.mask is None:
-            yield Share(part.rows, attentions, weights, None)
+        attentions = folds.on(call.x.device).model
+        focus, has_prior = _focus(application, part, call, acting)
+        if application.mask is None and not has_prior:
+            yield Share(part.rows, attentions, weights, None, focus)
             continue
-        masks = _masks(application, part, x, patch_size, conditions)
+        masks = _masks(application, part, call, has_prior, focus is not None)
         whole = [part.rows] if len(masks) == 1 else _single_rows(part.rows)
         for item, rows in enumerate(whole):
             mask = masks[item % len(masks)]
             if mask is not None:
-                yield Share(rows, attentions, weights, mask)
+                yield Share(rows, attentions, weights, mask, focus)
 
 
 def _single_rows(rows: slice) -> list[slice]:
     return [slice(row, row + 1) for row in range(rows.start, rows.stop)]
 
 
+def _focus(
+    application: Application, part: Part, call: Call, acting: Iterable[Application]
+) -> tuple[Focus | None, bool]:
+    """Say what keeps an application to its place, and whether the middle stands for it so far."""
+    if application.acts_on == "whole picture":
+        return None, False
+    sampling = call.conditions.sampling
+    if not _shows_area(part, call):
+        sampling.warn(TILED_FACE)
+    rivals = [a for a in acting if a.shares_picture and a.on(part)]
+    has_rivals = application.shares_picture and len(rivals) > 1
+    stage = stage_at(call.sigma)
+    if stage == "early" and not has_rivals:
+        return None, application.acts_on == "face" or application.mask is None
+    key = (*call.grid, call.x.device)
+    if key not in sampling.grids:
+        sampling.grids[key] = Grid.of(*key)
+    return Focus.at(stage, sampling.grids[key], application.floor, has_rivals), False
+
+
 def _masks(
-    application: Application, part: Part, x: Tensor, patch_size: int, conditions: Conditions
+    application: Application, part: Part, call: Call, has_prior: bool, all_look: bool
 ) -> list[TokenMask | None]:
     """Prepare an application's masks for what a part sees, once per sampling."""
-    size, window = _place(part, x, conditions)
-    key = (application, size, window, x.device)
-    known = conditions.sampling.masks
-    if key not in known and application.mask is not None:
+    size, window = _place(part, call)
+    key = (application, size, window, call.x.device, has_prior, all_look)
+    known = call.conditions.sampling.masks
+    if key not in known:
         # On the CPU: Apple's GPUs cannot pool to every size.
-        masks = mask_to_tokens(application.mask.cpu(), size, window, patch_size)
-        known[key] = [TokenMask.of(m, x.device, application.person.dtype) for m in masks]
+        weights = torch.ones(1, 1, 1)
+        if application.mask is not None:
+            weights = mask_to_tokens(application.mask.cpu(), size, window, call.patch_size)
+        if has_prior:
+            prior = centred_prior(size, window or (*size, 0, 0), call.patch_size)
+            weights = weights * prior.clamp(min=application.floor)
+        given = (call.x.device, application.person.dtype, all_look)
+        known[key] = [TokenMask.of(w, *given) for w in weights]
     return known[key]
 
 
-def _place(part: Part, x: Tensor, conditions: Conditions) -> tuple[tuple[int, int], Window | None]:
-    """Say how large the picture is, and which window of it a part shows, None for all of it."""
-    size = (x.shape[-2], x.shape[-1])
-    whole = (conditions.latent.shape[-2], conditions.latent.shape[-1])
+def _shows_area(part: Part, call: Call) -> bool:
+    """Say whether a part shows all of its condition's area, and not a tile of it."""
+    whole = call.conditions.latent.shape[-2:]
     height, width, top, left = part.area or (*whole, 0, 0)
     # ComfyUI cuts areas at the border.
-    if size == (min(height, whole[0] - top), min(width, whole[1] - left)):
-        return whole, (*size, top, left) if part.area else None
-    tile = find_tile(x[part.rows.start], conditions.latent[0])
+    return tuple(call.x.shape[-2:]) == (min(height, whole[0] - top), min(width, whole[1] - left))
+
+
+def _place(part: Part, call: Call) -> tuple[tuple[int, int], Window | None]:
+    """Say how large the picture is, and which window of it a part shows, None for all of it."""
+    size = (call.x.shape[-2], call.x.shape[-1])
+    whole = (call.conditions.latent.shape[-2], call.conditions.latent.shape[-1])
+    if _shows_area(part, call):
+        return whole, (*size, *part.area[2:]) if part.area else None
+    tile = find_tile(call.x[part.rows.start], call.conditions.latent[0])
     if tile is None:
-        conditions.sampling.warn(UNKNOWN_TILE)
+        call.conditions.sampling.warn(UNKNOWN_TILE)
         return size, None
     return whole, tile

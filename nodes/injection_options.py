@@ -1,4 +1,4 @@
-"""PulidInjectionOptions: schedule, weights per block, negative pass."""
+"""PulidInjectionOptions: schedule, weights per block, negative pass, the face alone."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..pulid_core.injection.options import (
     parse_factors,
     parse_points,
 )
+from ..pulid_core.injection.spatial_mask import ACTS_ON_CHOICES, ActsOn
 from .sockets import OptionsSocket
 from .values import require_values
 
@@ -29,8 +30,11 @@ class PulidInjectionOptions(io.ComfyNode):
             display_name="PuLID Injection Options",
             category="PuLID FLUX",
             description="Frees pose and skin: lets the identity come in or fade out over the steps, "
-            "weakens it in single blocks, and chooses what the negative prompt sees.",
-            search_aliases=["pulid", "weight schedule", "block weights", "ease in", "true cfg"],
+            "weakens it in single blocks, keeps it to the face, and chooses what the negative prompt sees.",
+            search_aliases=[
+                *("pulid", "weight schedule", "block weights", "ease in", "true cfg"),
+                *("spatialid", "face only", "background", "regional"),
+            ],
             inputs=[
                 io.Combo.Input(
                     "schedule",
@@ -68,6 +72,26 @@ class PulidInjectionOptions(io.ComfyNode):
                     "identity, as in the original PuLID. same person: as in other packs, a weaker "
                     "likeness. nothing: the negative prompt runs without PuLID.",
                 ),
+                io.Combo.Input(
+                    "acts_on",
+                    options=list(ACTS_ON_CHOICES),
+                    default="whole picture",
+                    optional=True,
+                    tooltip="Experimental. face: only where FLUX itself answers to the person "
+                    "(SpatialID), so background and clothes follow the prompt. own face: for several "
+                    "people without masks, each where its answer is the strongest. Both take the "
+                    "strongest place of each picture for the face.",
+                ),
+                io.Float.Input(
+                    "floor",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="With acts_on face or own face: how strongly the identity acts at least "
+                    "beside the face. 0 is as SpatialID does, 1 is everywhere.",
+                ),
             ],
             outputs=[
                 OptionsSocket.Output(display_name="options", tooltip="For Apply PuLID (FLUX).")
@@ -82,6 +106,8 @@ class PulidInjectionOptions(io.ComfyNode):
         double_blocks: str,
         single_blocks: str,
         negative_sees: NegativeSees,
+        acts_on: ActsOn = "whole picture",
+        floor: float = 0.0,
     ) -> io.NodeOutput:
         """Read the lists."""
         require_values(
@@ -91,6 +117,8 @@ class PulidInjectionOptions(io.ComfyNode):
             double_blocks=double_blocks,
             single_blocks=single_blocks,
             negative_sees=negative_sees,
+            acts_on=acts_on,
+            floor=floor,
         )
         points = parse_points(schedule_points) if schedule == POINTS else SCHEDULES[schedule]
         return io.NodeOutput(
@@ -99,5 +127,7 @@ class PulidInjectionOptions(io.ComfyNode):
                 parse_factors(double_blocks, "double_blocks"),
                 parse_factors(single_blocks, "single_blocks"),
                 negative_sees,
+                acts_on or "whole picture",  # None where the node of an optional input is muted
+                floor or 0.0,
             )
         )

@@ -1,9 +1,10 @@
-"""Lists of numbers that users write."""
+"""Lists of numbers that users write, and float32 numbers."""
 
 from __future__ import annotations
 
 import math
 import re
+import struct
 
 
 def parse_numbers(text: str) -> tuple[float, ...]:
@@ -16,3 +17,8 @@ def parse_numbers(text: str) -> tuple[float, ...]:
     if not all(map(math.isfinite, numbers)):
         raise ValueError(f"{text!r} holds a number that is not finite")
     return numbers
+
+
+def as_float32(value: float) -> float:
+    """Round as the sampler's sigmas are rounded, so that a step exactly at a limit is met."""
+    return struct.unpack("f", struct.pack("f", value))[0]

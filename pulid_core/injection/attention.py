@@ -126,6 +126,7 @@ class FoldedAttention(nn.Module):
         super().__init__()
         self.scores = ops.Linear(sizes.image_dim, sizes.heads * tokens)
         self.out = ops.Linear(sizes.heads * tokens, sizes.image_dim, bias=False)
+        self.lengths = ValueLengths(sizes.heads, tokens)
         self.tokens = tokens
 
     @staticmethod
@@ -134,6 +135,19 @@ class FoldedAttention(nn.Module):
         scores = seen.through([person.scores for person in people])
         scores = scores.unflatten(-1, (-1, people[0].tokens))
         return scores.softmax(-1).flatten(2)  # computed in float32 whatever the dtype
+
+    @staticmethod
+    def responses(look: Tensor, people: Sequence[FoldedAttention]) -> Tensor:
+        """How long the values are that each image token gathers: of a look, (B, T, people), float32.
+
+        All lengths of an attention are to the same scale, which is not theirs.
+        """
+        roots = torch.cat([person.lengths(look) for person in people])
+        per_head = look.flatten(0, 1).unflatten(-1, (-1, people[0].tokens)).transpose(0, 1)
+        gathered = torch.bmm(per_head, roots)  # (people * heads, B * T, at most N)
+        lengths = torch.linalg.vector_norm(gathered, dim=-1, dtype=torch.float32)
+        lengths = torch.linalg.vector_norm(lengths.unflatten(0, (len(people), -1)), dim=1)
+        return lengths.T.unflatten(0, look.shape[:2])
 
 
 class KeyValueAttention(nn.Module):
@@ -150,6 +164,12 @@ class KeyValueAttention(nn.Module):
     def look(seen: Seen, people: Sequence[KeyValueAttention]) -> Tensor:
         """What each image token gathers of people, (B, T, people * heads * 128)."""
         return torch.cat([person._gather(seen) for person in people], dim=-1)
+
+    @staticmethod
+    def responses(look: Tensor, people: Sequence[KeyValueAttention]) -> Tensor:
+        """How long the values are that each image token gathers: of a look, (B, T, people), float32."""
+        per_person = look.unflatten(-1, (len(people), -1))
+        return torch.linalg.vector_norm(per_person, dim=-1, dtype=torch.float32)
 
     def _gather(self, seen: Seen) -> Tensor:
         queries = seen.through([self.queries]).unflatten(-1, (self.heads, HEAD_DIM)).transpose(1, 2)
@@ -198,6 +218,22 @@ class KeysAndValues(nn.Module):
         rows = len(queries)
         keys, values = self.keys.to(queries), self.values.to(queries)
         return keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1)
+
+
+class ValueLengths(nn.Module):
+    """What remains of the values beside `out`. Not a layer that casts, so it moves by itself.
+
+    Per head a root R of the products of each two values: R R^T = V V^T, so |a R| = |a V|.
+    """
+
+    def __init__(self, heads: int, tokens: int):
+        super().__init__()
+        root = torch.empty(heads, tokens, min(tokens, HEAD_DIM))
+        self.root = nn.Parameter(root, requires_grad=False)
+
+    def forward(self, like: Tensor) -> Tensor:
+        """Give the roots, (heads, N, at most N), with the device and dtype of a tensor."""
+        return self.root.to(like)
 
 
 class IdentityAttentions(nn.ModuleList):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UnsupportedModelError
+from ..numbers import as_float32
 from .attention import CrossAttentionSizes, FoldedAttention, Seen, add_products
+from .spatial_mask import Focus, masks_of_people
 
 DOUBLE_BLOCK_INTERVAL = 2  # PuLID flux/model.py Flux.__init__, commit 1aa2fc7
 SINGLE_BLOCK_INTERVAL = 4
@@ -85,8 +86,8 @@ class SigmaRange:
             end_at: As start_at.
             percent_to_sigma: The model sampling's own conversion.
         """
-        first = math.inf if start_at <= 0 else _float32(percent_to_sigma(start_at))
-        return cls(first, _float32(percent_to_sigma(end_at)))
+        first = math.inf if start_at <= 0 else as_float32(percent_to_sigma(start_at))
+        return cls(first, as_float32(percent_to_sigma(end_at)))
 
     def __contains__(self, sigma: float) -> bool:
         return self.first >= sigma >= self.last
@@ -106,12 +107,12 @@ def progress_at(
     Returns:
         Progress in [0, 1], to 1e-5 of the schedule.
     """
-    if sigma >= _float32(percent_to_sigma(start_at)):
+    if sigma >= as_float32(percent_to_sigma(start_at)):
         return 0.0
     low, high = start_at, end_at
     while high - low > PERCENT_TOLERANCE:
         middle = (low + high) / 2
-        if _float32(percent_to_sigma(middle)) > sigma:
+        if as_float32(percent_to_sigma(middle)) > sigma:
             low = middle
         else:
             high = middle
@@ -189,15 +190,24 @@ class TokenMask:
     places: Tensor | None
     """(K,) indices of the tokens; None for all of them."""
     weights: Tensor
-    """(K, 1), above 0 unless `places` is None."""
+    """(K, 1)."""
 
     @classmethod
-    def of(cls, weights: Tensor, device: torch.device, dtype: torch.dtype) -> TokenMask | None:
-        """Prepare one mask (tokens, 1) for a device; None where it is 0 everywhere."""
+    def of(
+        cls, weights: Tensor, device: torch.device, dtype: torch.dtype, all_look: bool = False
+    ) -> TokenMask | None:
+        """Prepare one mask (tokens, 1) for a device; None where it is 0 everywhere.
+
+        Args:
+            weights: The mask.
+            device: Of the image tokens.
+            dtype: Of the image tokens.
+            all_look: Whether the tokens where it is 0 are looked at, too.
+        """
         places = weights[:, 0].nonzero()[:, 0]
         if len(places) == 0:
             return None
-        if len(places) == len(weights):
+        if all_look or len(places) == len(weights):
             return cls(None, weights.to(device, dtype))
         return cls(places.to(device), weights[places].to(device, dtype))
 
@@ -213,6 +223,8 @@ class Share:
     """One per attention; 1 is the strength PuLID was trained with."""
     mask: TokenMask | None
     """None for everywhere."""
+    focus: Focus | None = None
+    """What keeps it to its own place; then all tokens look, also where `mask` is 0."""
 
 
 def add_identities(
@@ -240,6 +252,7 @@ def add_identities(
     tokens = image[:, generated]
     groups = list(_side_by_side(shares, attention_index))
     looks = [_look(tokens, group, attention_index) for group in groups]
+    _keep_to_places(groups, looks, attention_index)
     out = image if in_place and not image.requires_grad else image.clone()
     for group, look in zip(groups, looks, strict=True):
         target = out[group[0].rows, generated]
@@ -261,7 +274,7 @@ def _side_by_side(shares: Sequence[Share], attention_index: int) -> Iterator[lis
     for share in shares:
         attention = share.attentions[attention_index]
         if share.mask is None and isinstance(attention, FoldedAttention):
-            key = (share.rows.start, share.rows.stop, attention.tokens)
+            key = (share.rows.start, share.rows.stop, attention.tokens, share.focus)
         else:
             key = share
         groups.setdefault(key, []).append(share)
@@ -274,9 +287,31 @@ def _look(tokens: Tensor, group: list[Share], attention_index: int) -> Tensor:
     if mask is not None and mask.places is not None:
         tokens = tokens[:, mask.places]
     look = attentions[0].look(Seen.of(tokens), attentions)
-    return look if mask is None else look * mask.weights.to(look)
+    return look if mask is None or group[0].focus else look * mask.weights.to(look)
 
 
-def _float32(value: float) -> float:
-    """Round as the sampler's sigmas are rounded, so that both ends of a range are included."""
-    return struct.unpack("f", struct.pack("f", value))[0]
+def _keep_to_places(groups: list[list[Share]], looks: list[Tensor], attention_index: int) -> None:
+    """Scale the looks of those who keep to their own place, in the list.
+
+    Args:
+        groups: Those of a group run as one. Rivals are looked for among those of the same rows.
+        looks: Of each group, (B, T, inputs of their `out` layers side by side).
+        attention_index: Which of their attentions looked.
+    """
+    by_rows: dict[tuple[int, int], list[int]] = {}
+    for i, group in enumerate(groups):
+        if group[0].focus:
+            by_rows.setdefault((group[0].rows.start, group[0].rows.stop), []).append(i)
+    for places in by_rows.values():
+        people = [[share.attentions[attention_index] for share in groups[i]] for i in places]
+        responses = [
+            attentions[0].responses(looks[i].detach(), attentions)
+            for i, attentions in zip(places, people, strict=True)
+        ]
+        focuses = [focus for i in places if (focus := groups[i][0].focus)]
+        for i, weights in zip(places, masks_of_people(focuses, responses), strict=True):
+            mask = groups[i][0].mask
+            weights = weights.to(looks[i]) if mask is None else weights.to(looks[i]) * mask.weights
+            per_person = looks[i].unflatten(-1, (weights.shape[-1], -1))
+            scale = torch.mul if looks[i].requires_grad else Tensor.mul_
+            looks[i] = scale(per_person, weights.unsqueeze(-1)).flatten(2)

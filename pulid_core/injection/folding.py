@@ -6,7 +6,8 @@
 The affine part of norm2 goes into the first matrix and its bias, and so does the norm's subtraction of
 the mean: (x - mean(x)) @ w = x @ (w - mean(w)). Algebraically exact; computed in float32
 and cast. With 16 heads, 32 tokens and width 3072 the two hold 3.1 million numbers, where the
-checkpoint's module holds 21 million.
+checkpoint's module holds 21 million. Beside them 16 thousand tell how long the values are that a token
+gathers.
 """
 
 from __future__ import annotations
@@ -71,7 +72,14 @@ def fold_attention(
         "scores.weight": _centred(scores * norm.weight),
         "scores.bias": scores @ norm.bias,
         "out.weight": (values @ outs.T.unflatten(0, per_head)).flatten(0, 1).T,  # (D, heads * N)
+        "lengths.root": _root_of_products(values),
     }
+
+
+def _root_of_products(values: Tensor) -> Tensor:
+    """Give R with R R^T = V V^T for (heads, N, 128), brought to [-1, 1], which every dtype holds."""
+    upper = torch.linalg.qr(values.cpu().mT, mode="r").R  # Apple's GPUs have no QR
+    return upper.mT / upper.abs().amax().clamp(min=torch.finfo(upper.dtype).tiny)
 
 
 def _centred(matrix: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""How an identity acts beyond one weight: over time, over blocks, and on the negative pass."""
+"""How an identity acts beyond one weight: over time, blocks and places, and on the negative pass."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Literal
 from ..errors import PulidError
 from ..numbers import parse_numbers
 from .blocks import Points
+from .spatial_mask import ActsOn
 
 NegativeSees = Literal["nobody", "same person", "nothing"]
 NEGATIVE_CHOICES: tuple[NegativeSees, ...] = ("nobody", "same person", "nothing")
@@ -43,6 +44,10 @@ class InjectionOptions:
     """Factors for the single blocks."""
     negative_sees: NegativeSees = "nobody"
     """What the negative pass of true CFG sees."""
+    acts_on: ActsOn = "whole picture"
+    """Where in the picture; `spatial_mask` tells how."""
+    floor: float = 0.0
+    """How strongly it acts beside the face, in [0, 1]."""
 
     def block_weights(self, double_blocks: int, single_blocks: int) -> tuple[float, ...]:
         """Give one factor per cross attention, in injection order.

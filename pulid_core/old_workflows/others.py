@@ -11,8 +11,9 @@ from .mapping import OLD_NODES
 OUR_NODES = (
     *("PulidLoader", "PulidApplyFlux", "PulidInjectionOptions", "PulidRegions"),
     *("PulidEncodeIdentity", "PulidSaveIdentity", "PulidLoadIdentity", "PulidBlendIdentities"),
-    *("PulidLoadFaceModel", "PulidFaceSimilarity", "PulidLikenessGate", "PulidTuningGrid"),
-    *("PulidAutoTune", "PulidAutoTuneResult", "PulidContactSheet", "WavespeedFluxPulidRemote"),
+    *("PulidLoadFaceModel", "PulidFaceSimilarity", "PulidLikenessGate", "PulidFaceCrop"),
+    *("PulidTuningGrid", "PulidAutoTune", "PulidAutoTuneResult", "PulidContactSheet"),
+    "WavespeedFluxPulidRemote",
 )
 
 USE_OURS = "Put PulidLoader and PulidApplyFlux there instead"

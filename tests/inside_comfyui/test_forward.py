@@ -35,7 +35,9 @@ def plain_attention(weights, identity_tokens, image_tokens):
     return (attention @ v).transpose(1, 2).flatten(2) @ weights["to_out.weight"].T
 
 
-def plain_forward(flux, attentions, tokens, weight, x, timestep, context, y, guidance):
+def plain_forward(
+    flux, attentions, tokens, weight, x, timestep, context, y, guidance, attend=plain_attention
+):
     """FLUX block by block with PuLID after them, written without a single hook."""
     from comfy.ldm.flux.layers import timestep_embedding
     from einops import rearrange
@@ -51,14 +53,14 @@ def plain_forward(flux, attentions, tokens, weight, x, timestep, context, y, gui
     for i, block in enumerate(flux.double_blocks):
         img, txt = block(img=img, txt=txt, vec=vec, pe=pe)
         if i % 2 == 0:
-            img = img + weight * plain_attention(attentions[ca], tokens, img)
+            img = img + weight * attend(attentions[ca], tokens, img)
             ca += 1
     both = torch.cat((txt, img), 1)
     for i, block in enumerate(flux.single_blocks):
         both = block(both, vec=vec, pe=pe)
         if i % 4 == 0:
             txt, img = both[:, : txt.shape[1]], both[:, txt.shape[1] :]
-            img = img + weight * plain_attention(attentions[ca], tokens, img)
+            img = img + weight * attend(attentions[ca], tokens, img)
             both = torch.cat((txt, img), 1)
             ca += 1
     assert ca == len(attentions) == 20

@@ -287,3 +287,49 @@ def test_find_the_lowest_strength(kitchen):
         node for node in ids(prompt, "PulidApplyFlux") if prompt[node]["inputs"]["weight"][0] == end
     )
     assert not np.array_equal(kitchen.picture(prompt, **{apply: {"weight": 0.0}}), usual)
+
+
+def test_second_pass_on_the_face(kitchen):
+    """Two of three faces are painted anew, each by its person; all else stays pixel for pixel."""
+    _, quick, picture = saved_picture(kitchen, "15 Second pass on the face")
+    before = example_photos.group()
+    assert picture.shape == before.shape
+    thirds = [slice(352 * i, 352 * (i + 1)) for i in range(3)]  # an astronaut each
+    moved = (picture != before).any(-1)
+    assert [0.01 < moved[:, third].mean() < 0.3 for third in thirds] == [True, True, False]
+    assert not moved[:, thirds[2]].any()
+    assert not moved[300:].any()  # suits and flags
+    first, second = ids(quick, "PulidApplyFlux")
+    exchanged = {
+        node: {"reference": quick[other]["inputs"]["reference"]}
+        for node, other in ((first, second), (second, first))
+    }
+    for changes, places in (
+        ({first: {"weight": 0.0}}, [True, False, False]),
+        ({second: {"weight": 0.0}}, [False, True, False]),
+        (exchanged, [True, True, False]),
+    ):
+        other = (kitchen.picture(quick, **changes) != picture).any(-1)
+        assert [bool(other[:, third].any()) for third in thirds] == places
+
+
+def test_second_pass_on_a_batch(kitchen):
+    """Every picture is cropped, painted and pasted by itself."""
+    quick = kitchen.quick("15 Second pass on the face")
+    (finished,) = [n for n in ids(quick, "LoadImage") if quick[n]["inputs"]["image"] == "group.png"]
+    inputs = {"image1": [finished, 0], "image2": [finished, 0]}
+    quick["batch"] = {"class_type": "ImageBatch", "inputs": inputs}
+    for node in ids(quick, "PulidFaceCrop"):
+        quick[node]["inputs"]["image"] = ["batch", 0]
+    run = kitchen.run(quick)
+    one, two = map(pixels, shown(run, quick, "SaveImage"))
+    assert np.array_equal(one, two)
+    assert not np.array_equal(one, example_photos.group())
+
+
+def test_a_face_that_is_not_there_is_refused(kitchen):
+    quick = kitchen.quick("15 Second pass on the face")
+    crop = ids(quick, "PulidFaceCrop")[1]
+    quick[crop]["inputs"]["face_index"] = 7
+    error = kitchen.server.run(quick).error
+    assert "Face 7 was wanted in image 1 of 1, but only 3 face(s) were found" in str(error)
