@@ -49,6 +49,8 @@ CARDS = {
     "10": Card(("9 weights", "compared"), color="#6b6b6b"),
     "11": Card(("6 scenes,", "no GPU"), color=HOSTED),
     "12": Card(("hosted, then", "your FLUX"), color=HOSTED),
+    "13": Card(("only who", "looks alike"), color=SAVED),
+    "14": Card(("as little", "as it needs"), color="#6b6b6b"),
     "15": Card(("faces", "repainted"), ("group.png",), "#a1309b"),
 }
 """By the number that a workflow's name begins with."""

@@ -5,16 +5,15 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .apply_flux import PulidApplyFlux
+from .auto_tune import PulidAutoTune, PulidAutoTuneResult
 from .contact_sheet import PulidContactSheet
 from .face_crop import PulidFaceCrop
+from .face_model import PulidLoadFaceModel
 from .face_similarity import PulidFaceSimilarity
-from .identity import (
-    PulidBlendIdentities,
-    PulidEncodeIdentity,
-    PulidLoadIdentity,
-    PulidSaveIdentity,
-)
+from .identity import PulidBlendIdentities, PulidEncodeIdentity
+from .identity_files import PulidLoadIdentity, PulidSaveIdentity
 from .injection_options import PulidInjectionOptions
+from .likeness_gate import PulidLikenessGate
 from .loader import PulidLoader
 from .model_files import register_folders
 from .old_workflows import replace_old_nodes
@@ -42,9 +41,13 @@ class PulidExtension(ComfyExtension):
             PulidSaveIdentity,
             PulidLoadIdentity,
             PulidBlendIdentities,
+            PulidLoadFaceModel,
             PulidFaceSimilarity,
+            PulidLikenessGate,
             PulidFaceCrop,
             PulidTuningGrid,
+            PulidAutoTune,
+            PulidAutoTuneResult,
             PulidContactSheet,
             WavespeedFluxPulidRemote,
             WavespeedAccount,

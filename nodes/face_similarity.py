@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from comfy_api.latest import io, ui
 
+from ..pulid_core.face.analyser import FaceAnalyser
 from ..pulid_core.face.portrait import DEFAULT_SETTINGS, choose_portraits
 from ..pulid_core.face.similarity import (
     annotate,
@@ -19,10 +21,7 @@ from ..pulid_core.identity.identity import Identity
 from ..pulid_core.images import image_from_photos, photos_from_image
 from .display import shown
 from .identity import CATEGORY
-from .sockets import IdentitySocket, PulidSocket, require_pulid
-
-if TYPE_CHECKING:
-    from .pulid_models import Pulid
+from .sockets import FaceModelSocket, IdentitySocket, PulidSocket, require_faces
 
 
 class PulidFaceSimilarity(io.ComfyNode):
@@ -40,8 +39,11 @@ class PulidFaceSimilarity(io.ComfyNode):
             "The licence of antelopev2 allows non-commercial use only.",
             search_aliases=["pulid", "face distance", "likeness", "arcface", "compare faces"],
             inputs=[
-                PulidSocket.Input(
-                    "pulid", tooltip="From Load PuLID (FLUX); only its face model is used."
+                io.MultiType.Input(
+                    "pulid",
+                    types=[PulidSocket, FaceModelSocket],
+                    tooltip="From Load Face Model, or from Load PuLID (FLUX), of which only the face "
+                    "model is used.",
                 ),
                 io.Image.Input(
                     "image",
@@ -75,12 +77,12 @@ class PulidFaceSimilarity(io.ComfyNode):
         """Compare; the same picture is searched for faces once."""
         from .pulid_models import step_callback
 
-        pulid = require_pulid(pulid, cls)
-        person = mean_direction(_arcface_embeddings(pulid, reference))
+        faces = require_faces(pulid, cls)
+        person = direction_of([reference], faces)
         photos = photos_from_image(image)
         on_step, comparisons = step_callback(len(photos)), []
         for photo in photos:
-            comparisons.append(compare(photo, person, pulid.faces, lambda: on_step(0)))
+            comparisons.append(compare(photo, person, faces, lambda: on_step(0)))
             on_step()
         preview = image_from_photos(
             [annotate(photo, found) for photo, found in zip(photos, comparisons, strict=True)]
@@ -94,9 +96,22 @@ class PulidFaceSimilarity(io.ComfyNode):
         )
 
 
-def _arcface_embeddings(pulid: Pulid, reference: Any) -> torch.Tensor:
+def direction_of(references: Sequence[Any], faces: FaceAnalyser) -> torch.Tensor:
+    """One ArcFace direction for a person, (512,), by photos and identities together.
+
+    Args:
+        references: IMAGE batches, of whose photos the largest faces are taken, and identities.
+        faces: Of the face model that made the identities.
+
+    Raises:
+        PulidError: A photo cannot be used, or an identity is of another face model.
+    """
+    return mean_direction(torch.cat([_arcface_embeddings(one, faces) for one in references]))
+
+
+def _arcface_embeddings(reference: Any, faces: FaceAnalyser) -> torch.Tensor:
     if isinstance(reference, Identity):
-        reference.require_face_model(pulid.faces.name)
+        reference.require_face_model(faces.name)
         return reference.arcface_embeddings
-    portraits, _ = choose_portraits(photos_from_image(reference), pulid.faces, DEFAULT_SETTINGS)
+    portraits, _ = choose_portraits(photos_from_image(reference), faces, DEFAULT_SETTINGS)
     return torch.stack([portrait.embedding for portrait in portraits])

@@ -1,31 +1,27 @@
-"""Nodes that encode, save, load, blend and compare identities."""
+"""Nodes that encode and blend identities."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..pulid_core.encoder.fusion import FUSIONS
-from ..pulid_core.errors import IdentityExistsError, PulidError
+from ..pulid_core.errors import PulidError
 from ..pulid_core.face.choice import FACE_ORDERS
 from ..pulid_core.face.portrait import DEFAULT_SETTINGS, EncodeSettings
 from ..pulid_core.face.report import picture_of_choice, report_text
-from ..pulid_core.identity.file import load_identity, save_identity
-from ..pulid_core.identity.identity import Identity, blend_identities, provenance_text
-from ..pulid_core.identity.name import path_below
+from ..pulid_core.identity.identity import Identity, blend_identities
 from ..pulid_core.images import image_from_photos
 from ..pulid_core.numbers import parse_numbers
-from .display import shown
-from .model_files import find_identity, identity_choices, identity_folder
 from .portrait_display import show_person
 from .sockets import IdentitySocket, PulidSocket, require_identity, require_pulid
 from .values import require_values
 
 CATEGORY = "PuLID FLUX/identity"
 
-SKIP, ERROR, NUMBER, OVERWRITE = "skip", "error", "number", "overwrite"
+SKIP, ERROR = "skip", "error"
 
 
 class PulidEncodeIdentity(io.ComfyNode):
@@ -133,131 +129,6 @@ class PulidEncodeIdentity(io.ComfyNode):
             report_text(identity.photos),
             ui=show_person(identity, _pictures_of_choice(identity), cls, pulid.notes),
         )
-
-
-class PulidSaveIdentity(io.ComfyNode):
-    """Writes an identity to a small file."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
-        return io.Schema(
-            node_id="PulidSaveIdentity",
-            display_name="Save PuLID Identity",
-            category=CATEGORY,
-            description="Saves an identity as a .safetensors file of about 260 KB in "
-            "output/pulid_identities. It is a likeness of a person: share it like a photo of them.",
-            search_aliases=["pulid", "save face", "save face embedding"],
-            is_output_node=True,
-            inputs=[
-                IdentitySocket.Input("identity", tooltip="The person to save."),
-                io.String.Input(
-                    "name",
-                    default="person",
-                    tooltip="Name of the file, without .safetensors; may name a folder: "
-                    "family/ann.",
-                ),
-                io.Combo.Input(
-                    "if_exists",
-                    options=[NUMBER, ERROR, OVERWRITE],
-                    default=NUMBER,
-                    tooltip="What happens when a file has this name. number: the new one is "
-                    "called name_2, name_3 and so on. error: the node stops. overwrite: the old "
-                    "file is replaced.",
-                ),
-                io.Boolean.Input(
-                    "thumbnail",
-                    default=True,
-                    tooltip="Keep a gray picture of each face, 112 px, in the file, so that it can "
-                    "be recognised when loaded. Off: only numbers.",
-                ),
-            ],
-            outputs=[
-                io.String.Output(
-                    display_name="identity_file", tooltip="Path of the file that was written."
-                )
-            ],
-        )
-
-    @classmethod
-    def execute(cls, identity: Any, name: str, if_exists: str, thumbnail: bool) -> io.NodeOutput:
-        """Write the file, under a free name unless asked otherwise."""
-        require_values(cls, name=name, if_exists=if_exists, thumbnail=thumbnail)
-        identity = require_identity(identity, cls)
-        path, number = path_below(identity_folder(), name), 1
-        while True:
-            numbered = path if number == 1 else path.with_stem(f"{path.stem}_{number}")
-            try:
-                saved = save_identity(
-                    identity,
-                    numbered,
-                    with_thumbnails=thumbnail,
-                    overwrite=if_exists == OVERWRITE,
-                )
-            except IdentityExistsError:
-                if if_exists == ERROR:
-                    raise
-                number += 1
-            else:
-                return io.NodeOutput(str(saved), ui=shown(str(saved)))
-
-
-class PulidLoadIdentity(io.ComfyNode):
-    """Reads an identity from a file."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
-        return io.Schema(
-            node_id="PulidLoadIdentity",
-            display_name="Load PuLID Identity",
-            category=CATEGORY,
-            description="Loads a saved identity. Needs neither InsightFace nor EVA-CLIP.",
-            search_aliases=["pulid", "load face", "load face embedding"],
-            inputs=[
-                io.Combo.Input(
-                    "identity_file",
-                    options=identity_choices(),
-                    tooltip="A file in output/pulid_identities or models/pulid_identities; the "
-                    "newest first.",
-                ),
-            ],
-            outputs=[
-                IdentitySocket.Output(
-                    display_name="identity",
-                    tooltip="For Apply PuLID (FLUX) with the PuLID file that made it.",
-                ),
-                io.String.Output(display_name="report", tooltip="Where the identity comes from."),
-            ],
-        )
-
-    @classmethod
-    def validate_inputs(cls, identity_file: str | None = None) -> bool | str:
-        """Say at queue time that a file is missing, and where it belongs."""
-        if identity_file is None:
-            return True
-        try:
-            find_identity(identity_file)
-        except PulidError as error:
-            return str(error)
-        return True
-
-    @classmethod
-    def fingerprint_inputs(cls, identity_file: str | None = None) -> Any:
-        """Load again when the file was replaced; a linked name is known only at execution."""
-        if identity_file is None:
-            return None
-        stat = find_identity(identity_file).stat()
-        return stat.st_mtime_ns, stat.st_size
-
-    @classmethod
-    def execute(cls, identity_file: str) -> io.NodeOutput:
-        """Read and check the file."""
-        require_values(cls, names={"identity_file"}, identity_file=identity_file)
-        identity = load_identity(find_identity(identity_file))
-        preview = ui.PreviewImage(identity.crops, cls=cls) if len(identity.crops) else None
-        report = provenance_text(identity)
-        return io.NodeOutput(identity, report, ui=shown(report, preview))
 
 
 class PulidBlendIdentities(io.ComfyNode):

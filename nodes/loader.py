@@ -41,7 +41,8 @@ importing ONNX Runtime would slow down ComfyUI's start."""
 
 
 @cache  # reading every installed package takes 40 ms, and ComfyUI asks several times per prompt
-def _provider_choices() -> list[str]:
+def provider_choices() -> list[str]:
+    """Where ONNX Runtime can run here: auto, the CPU, and what its distribution brings."""
     installed = {str(d.metadata["Name"]).lower() for d in metadata.distributions()}
     providers = [
         p
@@ -96,7 +97,7 @@ class PulidLoader(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "face_model",
-                    options=face_model_choices(),
+                    options=[*face_model_choices(), NONE],
                     default=FACE_MODEL,
                     tooltip="InsightFace pack under models/insightface/models. PuLID was trained "
                     "with antelopev2, whose licence allows non-commercial use only. none: only "
@@ -104,7 +105,7 @@ class PulidLoader(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "provider",
-                    options=_provider_choices(),
+                    options=provider_choices(),
                     default=AUTO_PROVIDER,
                     tooltip="Where the face detector runs. auto is the CPU: it runs once per "
                     "photo and takes no GPU memory.",

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import sys
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import folder_paths
 from comfy.cli_args import args
 
 from ..pulid_core.errors import CheckpointError, MissingFilesError
+from ..pulid_core.identity.card import SUFFIX as CARD_SUFFIX
+from ..pulid_core.identity.card import is_card
 from ..pulid_core.identity.file import SUFFIX as IDENTITY_SUFFIX
 from ..pulid_core.model_files import finder as model_finder
 from ..pulid_core.model_files.catalogue import FACE_DETECTOR, FACE_FILES, FACE_MODEL, ModelFile
@@ -21,7 +24,8 @@ AUTO = "auto"
 NONE = "none"
 """Choice for the models of the encoder where only saved identities are used."""
 IDENTITIES = "pulid_identities"
-"""Folder below output, where identities are saved, and below models, where others' are put."""
+"""Folder below input, where cards are saved, below output, where .safetensors files are saved, and below
+models, where others' are put."""
 PACK = Path(__file__).resolve().parent.parent
 """This folder, with `pulid.py` in it."""
 
@@ -54,8 +58,13 @@ def register_folders() -> None:
 
 
 def identity_folder() -> Path:
-    """Where identities are saved."""
+    """Where identities are saved as .safetensors files."""
     return Path(folder_paths.get_output_directory()) / IDENTITIES
+
+
+def card_folder() -> Path:
+    """Where cards are saved: below input, from where whatever takes a graph elsewhere takes pictures along."""
+    return Path(folder_paths.get_input_directory()) / IDENTITIES
 
 
 def hash_memory_place() -> Path:
@@ -63,35 +72,52 @@ def hash_memory_place() -> Path:
     return Path(folder_paths.get_user_directory()) / "pulid_flux_hashes.json"
 
 
-def identity_choices() -> list[str]:
-    """Names of all saved identities and of those put into models/pulid_identities, newest first."""
-    files = FOLDERS.files(IDENTITIES)
-    names = [name for name in files if name.endswith(IDENTITY_SUFFIX)]
-    return sorted(names, key=lambda name: _written(files[name]), reverse=True)
+def card_choices() -> list[str]:
+    """Names of the cards in input and of those saved there, newest first, as ComfyUI names pictures."""
+    root = Path(folder_paths.get_input_directory())
+    cards = {}
+    for path in chain(root.glob("*"), card_folder().rglob("*")):
+        written = _written(path) if path.suffix == CARD_SUFFIX else 0
+        if written and _is_card(path, written):
+            cards[path.relative_to(root).as_posix()] = written
+    return sorted(cards, key=cards.__getitem__, reverse=True)
 
 
-def _written(path: Path) -> float:
-    """When a file was written; long ago when it is gone by now."""
+@lru_cache(16384)  # ComfyUI asks several times for each prompt
+def _is_card(path: Path, written: int) -> bool:  # noqa: ARG001 - a file that was replaced is read again
+    return is_card(path)
+
+
+def _written(path: Path) -> int:
+    """When a file was written, in nanoseconds; 0 when it is gone by now."""
     try:
-        return path.stat().st_mtime
+        return path.stat().st_mtime_ns
     except OSError:
-        return 0.0
+        return 0
 
 
 def find_identity(name: str) -> Path:
-    """Turn the name of a saved identity into a path.
+    """Turn the name of a card, or of another saved identity, into a path.
+
+    Args:
+        name: Of a picture as LoadImage takes it, or of a file in one of the folders of identities.
 
     Raises:
         CheckpointError: No such file.
     """
-    path = folder_paths.get_full_path(IDENTITIES, name)
-    if path is None or name not in identity_choices():
-        raise CheckpointError(
-            identity_folder() / name,
-            "This identity is not there. Save one with PulidSaveIdentity, or put the file into "
-            "that folder and press R in ComfyUI.",
-        )
-    return Path(path)
+    plain, base = folder_paths.annotated_filepath(name)
+    root = Path(base or folder_paths.get_input_directory()).absolute()
+    picture = Path(os.path.normpath(root / plain))
+    if picture.suffix != IDENTITY_SUFFIX and picture.is_relative_to(root) and picture.is_file():
+        return picture
+    files = FOLDERS.files(IDENTITIES)
+    if plain in files and plain.endswith((IDENTITY_SUFFIX, CARD_SUFFIX)):
+        return files[plain]
+    raise CheckpointError(
+        card_folder() / plain,
+        "This identity is not there. Save one with PulidSaveIdentity, upload its card, or put the file "
+        "into that folder and press R in ComfyUI.",
+    )
 
 
 def file_choices(kind: ModelFile) -> list[str]:
@@ -118,8 +144,8 @@ def find_file(kind: ModelFile, name: str) -> Path:
 
 
 def face_model_choices() -> list[str]:
-    """Names of the InsightFace packs found, the default one even if it is missing, and none."""
-    return [*dict.fromkeys([FACE_MODEL, *sorted(model_finder.face_packs(FOLDERS))]), NONE]
+    """Names of the InsightFace packs found, the default one even if it is missing."""
+    return [*dict.fromkeys([FACE_MODEL, *sorted(model_finder.face_packs(FOLDERS))])]
 
 
 def find_face_model(name: str) -> Path:
@@ -139,13 +165,14 @@ def find_face_model(name: str) -> Path:
         told = f"chosen as the InsightFace pack; PuLID was trained with {FACE_DETECTOR.source}"
         missing[root / "models" / name] = told
     if missing:
-        raise MissingFilesError(missing, fetch_command())
+        known = [path.name for path in missing if path.name in {file.name for file in FACE_FILES}]
+        raise MissingFilesError(missing, fetch_command(*known))
     return packs[name]
 
 
-def fetch_command() -> str:
-    """What a user types to download what is missing into the folders of this ComfyUI."""
-    command = [sys.executable, str(PACK / "pulid.py"), "models", "missing"]
+def fetch_command(*names: str) -> str:
+    """What a user types to download files into the folders of this ComfyUI: all that PuLID lacks, or these."""
+    command = [sys.executable, str(PACK / "pulid.py"), "models", *(names or ("missing",))]
     comfyui, models = Path(str(folder_paths.__file__)).parent, Path(folder_paths.models_dir)
     configs = list(map(Path, chain(*args.extra_model_paths_config or [])))
     if configs or comfyui != model_finder.comfyui_around(PACK) or models != comfyui / "models":

@@ -73,6 +73,21 @@ async def replace_old_nodes() -> None:
     for replacement in REPLACEMENTS:
         await api.node_replacement.register(io.NodeReplace(**replacement))
     PromptServer.instance.add_on_prompt_handler(convert_request)
+    PromptServer.instance.add_on_prompt_handler(name_identities)
+
+
+def name_identities(request: dict[str, Any]) -> dict[str, Any]:
+    """Give PulidLoadIdentity the image that prompts of earlier versions lack; identity_file goes first.
+
+    Args:
+        request: The body of POST /prompt.
+    """
+    prompt = request.get("prompt")
+    for node in prompt.values() if isinstance(prompt, dict) else ():
+        inputs = node.get("inputs") if _kind(node) == "PulidLoadIdentity" else None
+        if isinstance(inputs, dict) and "identity_file" in inputs:
+            inputs.setdefault("image", "")
+    return request
 
 
 def convert_request(request: dict[str, Any]) -> dict[str, Any]:

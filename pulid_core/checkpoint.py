@@ -73,7 +73,7 @@ def read_state_dict(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
             try:
                 return {key.removeprefix(prefix): file.get_tensor(key) for key in keys}
             except SafetensorError as error:  # a type of numbers that PyTorch lacks
-                raise _damaged(path) from error
+                raise damaged(path) from error
     try:
         state_dict = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except UnpicklingError as error:
@@ -83,7 +83,7 @@ def read_state_dict(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
             "Download it again from its original source.",
         ) from error
     except _DAMAGED as error:
-        raise _damaged(path) from error
+        raise damaged(path) from error
     tensors = _only_tensors(state_dict, path)
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
@@ -95,16 +95,6 @@ def read_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
         with _open_safetensors(path) as file:
             return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
     return {key: tuple(value.shape) for key, value in read_state_dict(path).items()}
-
-
-def read_metadata(path: str | Path) -> dict[str, str]:
-    """Read the texts in the header of a .safetensors file.
-
-    Raises:
-        CheckpointError: The file is damaged.
-    """
-    with _open_safetensors(Path(path)) as file:
-        return file.metadata() or {}
 
 
 def load_strict(
@@ -159,7 +149,7 @@ def _open_safetensors(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise _damaged(path) from error
+        raise damaged(path) from error
 
 
 def _is_zip(path: Path) -> bool:
@@ -178,7 +168,8 @@ def _only_tensors(loaded: object, path: Path) -> dict[str, Tensor]:
     return loaded
 
 
-def _damaged(path: Path) -> CheckpointError:
+def damaged(path: Path) -> CheckpointError:
+    """What is raised for a file whose bytes are wrong or not all there."""
     return CheckpointError(
         path, "The file is damaged or not fully downloaded. Delete it and download it again."
     )

@@ -97,7 +97,7 @@ class MissingFilesError(PulidError):
         names = ", ".join(path.name for path in files)
         listed = "\n".join(f"* {path}: {told}" for path, told in files.items())
         super().__init__(
-            f"PulidLoader needs model files that are not there: {names}. Fetch them with\n"
+            f"Model files are needed that are not there: {names}. Fetch them with\n"
             f"{command}\nor by hand, and press R in ComfyUI. Where they belong:\n{listed}"
         )
 

@@ -119,16 +119,25 @@ def photos_from_image(image: Tensor) -> list[Photo]:
         ReferenceImageError: The batch is empty, has another layout, holds NaN, infinity or numbers
             up to 255, or is smaller than 32 px on a side or a narrow strip.
     """
+    check_batch(image)
+    return [photo_from_hwc(item, index, len(image)) for index, item in enumerate(image)]
+
+
+def check_batch(image: Tensor) -> None:
+    """Refuse what is no IMAGE batch, (B, H, W, C) with 1 to 4 channels, or an empty one.
+
+    Raises:
+        ReferenceImageError: The batch is empty, or has another layout.
+    """
     if image.ndim != 4 or not 1 <= image.shape[3] <= 4:
         raise ReferenceImageError(
-            "The reference must be an IMAGE of shape (batch, height, width, 1 to 4 channels), but "
-            f"its shape is {tuple(image.shape)}. Connect the output of an image node."
+            "An IMAGE of shape (batch, height, width, 1 to 4 channels) is needed, but the shape is "
+            f"{tuple(image.shape)}. Connect the output of an image node."
         )
     if image.shape[0] == 0:
         raise ReferenceImageError(
-            "The reference is an IMAGE batch without images. Connect at least one photo."
+            "An IMAGE batch is needed, but this one is without images. Look at the node that made it."
         )
-    return [_photo_from_hwc(item, index, len(image)) for index, item in enumerate(image)]
 
 
 def rgb_pixels(item: Tensor) -> Pixels:
@@ -140,9 +149,10 @@ def rgb_pixels(item: Tensor) -> Pixels:
     return rgb_from_shares(item.shape, lambda rows: np.nan_to_num(_shares(item[rows])), "A picture")
 
 
-def _photo_from_hwc(item: Tensor, index: int, count: int) -> Photo:
+def photo_from_hwc(item: Tensor, index: int = 0, count: int = 1) -> Photo:
+    """Turn one picture of a batch, (H, W, C), into a photo; see `photos_from_image`."""
     _check_size(item.shape[0], item.shape[1], index, count)
-    name = f"Reference image {index + 1} of {count}"
+    name = f"Image {index + 1} of {count}"
     pixels = rgb_from_shares(
         item.shape, lambda rows: checked_shares(_shares(item[rows]), name), name
     )
@@ -157,6 +167,6 @@ def _check_size(height: int, width: int, index: int, count: int) -> None:
     shorter, longer = sorted((height, width))
     if shorter < max(MIN_PHOTO_SIDE_PX, longer / MAX_NARROWNESS):
         raise ReferenceImageError(
-            f"Reference image {index + 1} of {count} is {width} x {height} px, too small or too "
+            f"Image {index + 1} of {count} is {width} x {height} px, too small or too "
             "narrow to show a face. Use a photo in which the face is at least about 100 px wide."
         )

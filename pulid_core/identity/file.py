@@ -1,4 +1,4 @@
-"""Identity <-> one small .safetensors file. The format is described in docs/identity-format.md.
+"""Identity <-> one small .safetensors file, or a card, a PNG that holds one: docs/identity-format.md.
 
 Loading needs torch and safetensors only: no detector, no vision tower, no PuLID checkpoint.
 """
@@ -13,16 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
-from ..checkpoint import read_metadata, read_state_dict
+from ..checkpoint import damaged
 from ..errors import CheckpointError, IdentityExistsError, PulidError, quoted
+from ..images import Pixels
 from ..whole_file import write_whole
+from .card import SUFFIX as CARD_SUFFIX
+from .card import card_bytes, read_card
 from .identity import (
     THUMBNAIL_SIZE_PX,
     Identity,
     Provenance,
+    consent_text,
     crops_from_thumbnails,
     round_half,
     thumbnails,
@@ -47,6 +52,8 @@ TEXTS = (
     "photo_weights",
 )
 """Entries of the header besides format and format_version."""
+OPTIONAL_TEXTS = ("consent", "date")
+"""Entries that files of earlier versions lack."""
 
 MAX_FILE_BYTES = 2**28
 """About 2000 photos. A file is data of strangers: its size is looked at before anything is read."""
@@ -76,8 +83,8 @@ def save_identity(
 
     Args:
         identity: With provenance.
-        path: Ends in .safetensors; missing folders are made.
-        with_thumbnails: Keep a gray 112 px picture of every photo's face.
+        path: Ends in .safetensors, or for a card in .png; missing folders are made.
+        with_thumbnails: Keep a gray 112 px picture of every photo's face, and show one on a card.
         overwrite: Replace a file that exists.
 
     Returns:
@@ -85,16 +92,19 @@ def save_identity(
 
     Raises:
         IdentityExistsError: The file exists, and overwriting is not allowed. It stays as it is.
-        PulidError: The identity lacks provenance, the path is no .safetensors file, or it cannot
-            be written.
+        PulidError: The identity lacks provenance, the path has another ending, or it cannot be written.
     """
     path = Path(path)
-    if path.suffix != SUFFIX:
+    if path.suffix not in (SUFFIX, CARD_SUFFIX):
         raise PulidError(
-            f"An identity becomes a {SUFFIX} file, but the name is {path.name}. "
-            f"Let it end in {SUFFIX}."
+            f"An identity becomes a {SUFFIX} file or a card, {CARD_SUFFIX}, but the name is {path.name}. "
+            f"Let it end in one of these."
         )
-    content = save(_tensors(identity, with_thumbnails), _texts(identity))
+    provenance = _known(identity)
+    content = save(_tensors(identity, with_thumbnails), _texts(provenance))
+    if path.suffix == CARD_SUFFIX:
+        lines = [path.stem, consent_text(provenance), f"PuLID for FLUX {provenance.pack_version}"]
+        content = card_bytes(content, _face(identity) if with_thumbnails else None, lines)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_unless_there(content, path, overwrite)
@@ -107,21 +117,19 @@ def save_identity(
 
 
 def load_identity(path: str | Path) -> Identity:
-    """Read an identity from a file.
+    """Read an identity from a .safetensors file or a card.
 
     Raises:
         CheckpointError: The file is missing, damaged, no identity, or of a newer format.
     """
     path = Path(path)
-    if path.suffix != SUFFIX or not path.is_file():
+    if not path.is_file():
         raise CheckpointError(
-            path, f"A {SUFFIX} file with an identity was expected, but there is none. Choose one."
+            path,
+            "A file with an identity was expected, .safetensors or a card, but there is none. Choose one.",
         )
-    _check_size(path)
-    texts = read_metadata(path)
+    texts, tensors = _parse(_content(path), path)
     _check_format(texts, path)
-    # Copies: what is read stays mapped to the file, and would change and vanish with it.
-    tensors = {name: tensor.clone() for name, tensor in read_state_dict(path).items()}
     _check_tensors(tensors, path)
     pictures = tensors.get(THUMBNAILS, torch.zeros(0, 1, 1, dtype=torch.uint8))
     return Identity(
@@ -140,18 +148,37 @@ def _write_unless_there(content: bytes, path: Path, overwrite: bool) -> None:
         raise IdentityExistsError(path) from error
 
 
-def _check_size(path: Path) -> None:
-    """Refuse what no identity can be, before it takes memory."""
+def _content(path: Path) -> bytes:
+    """The .safetensors content of a file or card; what no identity can be is refused before it is read."""
     try:
         size = path.stat().st_size
-        with path.open("rb") as file:
-            header = int.from_bytes(file.read(8), "little")
+        if size > MAX_FILE_BYTES:
+            raise _stranger(path, f"it has {size:,} bytes")
+        return path.read_bytes() if path.suffix == SUFFIX else read_card(path)
     except OSError as error:
         raise CheckpointError(
             path, f"An identity was wanted, but the file cannot be read: {error}. Allow reading it."
         ) from error
-    if size > MAX_FILE_BYTES or MAX_HEADER_BYTES < header < size:
-        raise _stranger(path, f"it has {size:,} bytes, {header:,} of them its header")
+
+
+def _parse(content: bytes, path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The texts of the header, and the tensors."""
+    header = int.from_bytes(content[:8], "little")
+    if MAX_HEADER_BYTES < header < len(content):
+        raise _stranger(path, f"it has {len(content):,} bytes, {header:,} of them its header")
+    try:
+        tensors = load(content)
+    except (SafetensorError, KeyError) as error:  # KeyError: a type of numbers that PyTorch lacks
+        raise damaged(path) from error
+    return json.loads(content[8 : 8 + header]).get("__metadata__", {}), tensors
+
+
+def _face(identity: Identity) -> Pixels | None:
+    """The first face, in colour where it is known so."""
+    if not len(identity.crops):
+        return None
+    side = identity.crops.shape[1]  # the colour crop stands left of the gray one
+    return (identity.crops[0, :, :side] * 255).round().to(torch.uint8).numpy()
 
 
 def _tensors(identity: Identity, with_thumbnails: bool) -> dict[str, Tensor]:
@@ -173,13 +200,16 @@ def _smallest(tokens: Tensor) -> Tensor:
     return rounded.half() if torch.equal(rounded.half().float(), rounded) else rounded
 
 
-def _texts(identity: Identity) -> dict[str, str]:
-    provenance = identity.provenance
-    if provenance is None:
+def _known(identity: Identity) -> Provenance:
+    if identity.provenance is None:
         raise PulidError(
             "An identity is saved together with the PuLID file that made it, but this one was made "
             "without. Give EncoderStages its checkpoint."
         )
+    return identity.provenance
+
+
+def _texts(provenance: Provenance) -> dict[str, str]:
     return {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
@@ -189,7 +219,13 @@ def _texts(identity: Identity) -> dict[str, str]:
         "face_model": provenance.face_model,
         "fusion": provenance.fusion,
         "photo_weights": json.dumps(provenance.photo_weights),
+        **{name: text for name in OPTIONAL_TEXTS if (text := _one_line(getattr(provenance, name)))},
     }
+
+
+def _one_line(text: str) -> str:
+    """What a person wrote, as a reader takes it."""
+    return "".join(filter(str.isprintable, " ".join(text.split())))
 
 
 def _provenance(texts: dict[str, str], path: Path) -> Provenance:
@@ -205,6 +241,8 @@ def _provenance(texts: dict[str, str], path: Path) -> Provenance:
         fusion=texts["fusion"],
         photo_weights=weights,
         pack_version=texts["pack_version"],
+        consent=texts.get("consent", ""),
+        date=texts.get("date", ""),
     )
 
 
@@ -221,7 +259,7 @@ def _check_format(texts: dict[str, str], path: Path) -> None:
     missing = [name for name in TEXTS if name not in texts]
     if missing:
         raise _stranger(path, f"its header lacks {', '.join(missing)}")
-    for name in TEXTS:
+    for name in (*TEXTS, *texts.keys() & OPTIONAL_TEXTS):
         is_list = name == "photo_weights"
         if len(texts[name]) > MAX_TEXT_CHARACTERS or not (is_list or texts[name].isprintable()):
             raise _stranger(path, f"its {name} is {quoted(texts[name])}")

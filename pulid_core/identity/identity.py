@@ -45,6 +45,10 @@ class Provenance:
     """One of fusion.FUSIONS, or "blend"."""
     photo_weights: tuple[float, ...]
     pack_version: str = __version__
+    consent: str = ""
+    """Who agreed to what, in the words of whoever saved the identity; empty: nobody said."""
+    date: str = ""
+    """When that was, or when it was saved, YYYY-MM-DD; empty: nobody said."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,5 +179,12 @@ def provenance_text(identity: Identity) -> str:
             f"weights {weights}, {identity.tokens.shape[1]} tokens",
             f"PuLID file {checkpoint.name}, SHA-256 {checkpoint.sha256}",
             f"Face model {provenance.face_model}, made by PuLID for FLUX {provenance.pack_version}",
+            consent_text(provenance),
         )
     )
+
+
+def consent_text(provenance: Provenance) -> str:
+    """Tell who agreed to what, and when."""
+    when = f" ({provenance.date})" if provenance.date else ""
+    return f"Consent: {provenance.consent or 'not stated'}{when}"

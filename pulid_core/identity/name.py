@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from ..errors import PulidError, quoted
+from .card import SUFFIX as CARD_SUFFIX
 from .file import SUFFIX
 
 NOT_IN_NAMES = re.compile(r'[<>:"|?*\\\x00-\x1f\x7f\ud800-\udfff]')
@@ -19,20 +20,21 @@ MAX_PART_BYTES = 200
 """Of one folder or file name: file systems allow 255, and a number and an ending are added."""
 
 
-def path_below(folder: Path, name: str) -> Path:
-    """Turn a name as typed into the path of a .safetensors file.
+def path_below(folder: Path, name: str, suffix: str = SUFFIX) -> Path:
+    """Turn a name as typed into the path of a file.
 
     Args:
         folder: Where identities are saved.
-        name: A plain name, or folder/name, with or without .safetensors.
+        name: A plain name, or folder/name, with or without .safetensors or .png.
+        suffix: Of the file.
 
     Raises:
         PulidError: It would lie elsewhere, or not every system could store it.
     """
-    parts = name.strip().removesuffix(SUFFIX).split("/")
+    parts = name.strip().removesuffix(SUFFIX).removesuffix(CARD_SUFFIX).split("/")
     folder = folder.resolve()
     if all(map(_is_plain, parts)):
-        path = folder.joinpath(*parts[:-1], parts[-1] + SUFFIX)
+        path = folder.joinpath(*parts[:-1], parts[-1] + suffix)
         if folder in (path.parent.resolve() / path.name).parents:
             return path
     raise PulidError(

@@ -11,7 +11,8 @@ from .mapping import OLD_NODES
 OUR_NODES = (
     *("PulidLoader", "PulidApplyFlux", "PulidInjectionOptions", "PulidRegions"),
     *("PulidEncodeIdentity", "PulidSaveIdentity", "PulidLoadIdentity", "PulidBlendIdentities"),
-    *("PulidFaceSimilarity", "PulidFaceCrop", "PulidTuningGrid", "PulidContactSheet"),
+    *("PulidLoadFaceModel", "PulidFaceSimilarity", "PulidLikenessGate", "PulidFaceCrop"),
+    *("PulidTuningGrid", "PulidAutoTune", "PulidAutoTuneResult", "PulidContactSheet"),
     "WavespeedFluxPulidRemote",
 )
 

@@ -87,14 +87,14 @@ def contact_sheet(
         raise PulidError(
             "The contact sheet needs at least one picture, but got none. Connect images."
         )
-    font = _font("".join(captions), max(12, cell_px // 24))
+    font = font_for("".join(captions), max(12, cell_px // 24))
     fitted = [_fit(picture, cell_px) for picture in pictures]
     width = max(picture.width for picture in fitted)
-    wrapped = [_wrap(caption, font, width) for caption in _spread(captions, count, "captions", "")]
+    wrapped = [wrap(caption, font, width) for caption in _spread(captions, count, "captions", "")]
     judged = _spread(scores, count, "scores", None)
     best = max(scores) if len(set(scores)) > 1 else math.nan
     entries = [
-        Entry(picture, lines, _wrap(_score_text(score, best), font, width), score == best)
+        Entry(picture, lines, wrap(_score_text(score, best), font, width), score == best)
         for picture, lines, score in zip(fitted, wrapped, judged, strict=True)
     ]
     if isinstance(columns, GridColumns) and captions:
@@ -109,7 +109,8 @@ def caption_lines(captions: Sequence[str]) -> list[str]:
     return [line.strip() for line in captions[0].splitlines() if line.strip()]
 
 
-def _font(text: str, size: int) -> Font:
+def font_for(text: str, size: int) -> Font:
+    """A font that can write a text, as far as the system has one."""
     for name in () if text.isascii() else WIDE_FONTS:
         with contextlib.suppress(OSError):
             return ImageFont.truetype(name, size)
@@ -143,7 +144,7 @@ def _score_text(score: float | None, best: float) -> str:
     return f"similarity {score:.2f}{', best' if score == best else ''}"
 
 
-def _wrap(text: str, font: Font, width: int) -> tuple[str, ...]:
+def wrap(text: str, font: Font, width: int) -> tuple[str, ...]:
     """Break a text between words, or within a longer one; what does not fit ends in an ellipsis."""
     rest = " ".join(text.split())[:MAX_TEXT_LENGTH]
     lines: list[str] = []

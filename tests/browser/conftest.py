@@ -18,8 +18,10 @@ if not CHROMIUM:
     collect_ignore_glob = ["test_*.py"]
 else:
     from playwright.sync_api import Browser, sync_playwright
+    from pulid_pack.pulid_core.identity.file import save_identity
     from pulid_pack.tests.browser.frontend import Frontend
     from pulid_pack.tests.conftest import CACHE, comfyui_folder, started
+    from pulid_pack.tests.people import make_identity
 
     # As root Chromium has no sandbox; the others keep it from looking for Google's hosts.
     ARGUMENTS = (
@@ -66,10 +68,10 @@ else:
     @pytest.fixture
     def saved_person(comfyui) -> Iterator[None]:
         """What one has who ran the template that saves a person; opening asks for the name alone."""
-        path = comfyui.base_dir / "output" / "pulid_identities" / "person.safetensors"
+        path = comfyui.base_dir / "input" / "pulid_identities" / "person.png"
         is_new = not path.exists()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        if is_new:
+            save_identity(make_identity(), path)
         yield
         if is_new:
             path.unlink()

@@ -5,6 +5,8 @@ import itertools
 import pytest
 from pulid_pack.devtools import pictures as picture_files
 from pulid_pack.devtools.comfyui import ROOT, inputs_of
+from pulid_pack.pulid_core.identity.file import save_identity
+from pulid_pack.tests.people import make_identity
 
 PAGES = ROOT / "web" / "docs"
 NODES = sorted(page.stem for page in PAGES.glob("*.md"))
@@ -77,3 +79,64 @@ if picture_files.WANTED:
         (shown,) = (one["box"] for one in frontend.look())
         path = PAGES / f"{node}.jpg"
         picture_files.save(frontend.picture_of([shown]), path, picture_files.looks(info), 500)
+
+
+EARLIER = {
+    "last_node_id": 3,
+    "last_link_id": 2,
+    "nodes": [
+        {
+            "id": number,
+            "type": "PulidLoadIdentity",
+            "pos": [300 * number, 100],
+            "size": [280, 200],
+            "inputs": [
+                {
+                    "name": "identity_file",
+                    "type": "COMBO",
+                    "widget": {"name": "identity_file"},
+                    "link": link,
+                }
+            ],
+            "outputs": [
+                {"name": "identity", "type": "PULID_IDENTITY", "links": []},
+                {"name": "report", "type": "STRING", "links": []},
+            ],
+            "properties": {},
+            "widgets_values": ["earlier.safetensors"],
+        }
+        for number, link in ((1, None), (2, 1))
+    ]
+    + [
+        {
+            "id": 3,
+            "type": "PrimitiveString",
+            "pos": [0, 400],
+            "size": [280, 100],
+            "inputs": [],
+            "outputs": [{"name": "STRING", "type": "STRING", "links": [1]}],
+            "properties": {},
+            "widgets_values": ["earlier.safetensors"],
+        }
+    ],
+    "links": [[1, 3, 0, 2, 0, "STRING"]],
+    "groups": [],
+    "version": 0.4,
+}
+"""Two identities as graphs of the first version name them: chosen, and by a link."""
+
+
+def test_a_graph_that_names_an_identity_file_still_loads_it(frontend, comfyui):
+    """The file stands in the card's place; a link goes where it went."""
+    path = comfyui.base_dir / "output" / "pulid_identities" / "earlier.safetensors"
+    save_identity(make_identity(), path, overwrite=True)
+    frontend.page.evaluate("(graph) => app.loadGraphData(graph)", EARLIER)
+    for number in ("1", "2"):
+        frontend.connect(
+            number, 1, frontend.add_node("PreviewAny", 900, 300 * int(number)), "source"
+        )
+    prompt = frontend.prompt()
+    assert prompt["1"]["inputs"]["image"] == "earlier.safetensors"
+    assert prompt["2"]["inputs"]["identity_file"] == ["3", 0]
+    run = frontend.wait_for_end(frontend.press_run())
+    assert run["status"]["status_str"] == "success", run["status"]["messages"][-1]

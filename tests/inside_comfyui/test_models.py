@@ -21,10 +21,12 @@ from comfy.cli_args import args
 from pulid_pack.nodes import face_similarity, model_files, pulid_models
 from pulid_pack.nodes.apply_flux import PulidApplyFlux
 from pulid_pack.nodes.face_similarity import PulidFaceSimilarity
-from pulid_pack.nodes.identity import PulidEncodeIdentity, PulidLoadIdentity
+from pulid_pack.nodes.identity import PulidEncodeIdentity
+from pulid_pack.nodes.identity_files import PulidLoadIdentity
 from pulid_pack.nodes.loader import PulidLoader
 from pulid_pack.nodes.pulid_models import Pulid, PulidPaths
 from pulid_pack.pulid_core.errors import MissingFilesError
+from pulid_pack.pulid_core.identity.file import save_identity
 from pulid_pack.pulid_core.model_files.catalogue import (
     EVA_CLIP,
     FACE_FILES,
@@ -34,6 +36,7 @@ from pulid_pack.pulid_core.model_files.catalogue import (
 from pulid_pack.pulid_core.model_files.finder import FoldersOnDisk, extra_folders
 from pulid_pack.pulid_core.pulid_file import PulidFile
 from pulid_pack.tests.inside_comfyui.world import World, execute, identity
+from pulid_pack.tests.people import make_identity
 
 ANOTHER = "of the face model antelopev2 is not the recogniser that PuLID was trained with"
 
@@ -93,15 +96,18 @@ def test_a_known_file_that_is_gone_is_replaced_by_its_own_kind_alone(folders, mo
     assert found.ui["text"] == ("",)
 
 
-def test_the_newest_identity_stands_first(folders, monkeypatch):
-    """Also when a file has gone since ComfyUI listed it."""
-    mine, _ = folders
-    names = ("older", "newest", "gone")
-    files = {f"{name}.safetensors": touch(mine / f"{name}.safetensors") for name in names}
-    os.utime(files["older.safetensors"], (1, 1))
-    files["gone.safetensors"].unlink()
-    monkeypatch.setattr(model_files.ComfyFolders, "files", lambda _, name: files)
-    assert model_files.identity_choices()[:2] == ["newest.safetensors", "older.safetensors"]
+def test_the_newest_card_stands_first(tmp_path, monkeypatch):
+    """Also when a file goes while they are listed; a file that was replaced is looked at again."""
+    monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path))
+    older = save_identity(make_identity(), tmp_path / "older.png")
+    newest = tmp_path / "pulid_identities" / "family" / "newest.png"
+    touch(newest).write_bytes(older.read_bytes())
+    os.utime(older, (1, 1))
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    touch(tmp_path / "photo.png")
+    assert model_files.card_choices() == ["pulid_identities/family/newest.png", "older.png"]
+    older.write_bytes(b"no card any more")
+    assert model_files.card_choices() == ["pulid_identities/family/newest.png"]
 
 
 def test_all_missing_files_are_told_at_once(folders):
@@ -137,8 +143,8 @@ def test_linked_inputs_are_left_to_the_execution(folders):
     choices = {"pulid_file": "ann.safetensors", "eva_clip_file": None, "face_model": None}
     assert PulidLoader.validate_inputs(**choices, face_parsing_file="none", provider=None) is True
     assert PulidLoader.fingerprint_inputs(**choices) == PulidLoader.fingerprint_inputs(**choices)
-    assert PulidLoadIdentity.validate_inputs(identity_file=None) is True
-    assert PulidLoadIdentity.fingerprint_inputs(identity_file=None) is None
+    assert PulidLoadIdentity.validate_inputs(image=None, identity_file=None) is True
+    assert PulidLoadIdentity.fingerprint_inputs(image="", identity_file=None) is None
 
 
 def test_a_replaced_file_is_noticed(folders):
@@ -213,16 +219,17 @@ def test_the_command_searches_where_comfyui_does(monkeypatch, tmp_path):
 
 def test_face_packs_plain_and_in_the_zips_nested_folder(folders):
     mine, shared = folders
-    assert model_files.face_model_choices() == ["antelopev2", "none"]
-    with pytest.raises(MissingFilesError, match=r"antelopev2\.zip"):
+    assert model_files.face_model_choices() == ["antelopev2"]
+    with pytest.raises(MissingFilesError, match=r"antelopev2\.zip") as missing:
         model_files.find_face_model("antelopev2")
+    assert "models scrfd_10g_bnkps.onnx glintr100.onnx" in missing.value.command  # not all of PuLID
     nested = shared / "insightface/models/antelopev2/antelopev2"
     touch(nested / "scrfd_10g_bnkps.onnx")
     touch(nested / "glintr100.onnx")
     assert model_files.find_face_model("antelopev2") == nested
     plain = touch(mine / "insightface/models/buffalo_l/det_10g.onnx")
     assert model_files.find_face_model("buffalo_l") == plain.parent
-    assert model_files.face_model_choices() == ["antelopev2", "buffalo_l", "none"]
+    assert model_files.face_model_choices() == ["antelopev2", "buffalo_l"]
 
 
 def astronaut_image():

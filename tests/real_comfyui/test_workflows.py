@@ -24,6 +24,7 @@ QUICK = {
     "PrimitiveInt": {"value": 2},  # the steps of two samplers in a row
     "WavespeedFluxPulidRemote": {"size": "256*256"},
 }
+GRAY = {"width": 512, "height": 512, "batch_size": 1, "color": 0x808080}
 TROUBLE = ("lora key not loaded", "missing controlnet keys")
 
 
@@ -78,7 +79,7 @@ def ids(prompt: Prompt, kind: str) -> list[str]:
 
 def shown(run: Run, prompt: Prompt, kind: str) -> list[Path]:
     """The pictures of all nodes of a type."""
-    return [path for node in ids(prompt, kind) for path in run.images[node]]
+    return [path for node in ids(prompt, kind) for path in run.images.get(node, [])]
 
 
 def texts(run: Run) -> str:
@@ -162,15 +163,15 @@ def test_save_a_person_to_a_file(kitchen):
     run = identity_save(kitchen)
     assert "1 face, took 0 in the order largest" in texts(run)
     assert "person" in texts(run)
-    assert (kitchen.server.base_dir / "output/pulid_identities/person.safetensors").is_file()
+    assert (kitchen.server.base_dir / "input/pulid_identities/person.png").is_file()
 
 
 def test_portrait_of_a_saved_person(kitchen):
-    """The file that the template before wrote paints what the photo paints."""
+    """The card that the template before wrote paints what the photo paints."""
     identity_save(kitchen)
     run, quick, usual = saved_picture(kitchen, "04 Portrait of a saved person")
     assert "PuLID file pulid_flux_v0.9.1.safetensors" in texts(run)
-    assert "PulidLoadIdentity" in {quick[node]["class_type"] for node in run.images}
+    assert "Consent: not stated" in texts(run)
     (apply,), (loader,) = ids(quick, "PulidApplyFlux"), ids(quick, "PulidLoader")
     photo = {"photo": {"class_type": "LoadImage", "inputs": {"image": "portrait.png"}}}
     files = {"eva_clip_file": "auto", "face_parsing_file": "auto", "face_model": "antelopev2"}
@@ -244,6 +245,48 @@ def test_hosted_draft_refined_on_your_gpu(kitchen):
     (remote,) = ids(quick, "WavespeedFluxPulidRemote")
     other = kitchen.picture(quick, **{remote: {"seed": 8}})
     assert not np.array_equal(picture, other)
+
+
+def test_make_until_it_looks_like_the_person(kitchen):
+    """Nothing is saved of pictures without a face; with the person among them, the person alone."""
+    prompt = kitchen.quick("13 Make until it looks like the person")
+    (gate,), (save,) = ids(prompt, "PulidLikenessGate"), ids(prompt, "SaveImage")
+    run = kitchen.run(prompt)
+    assert run.outputs[gate]["text"][0].startswith("None of 4 picture(s) reached 0.5")
+    assert save not in run.images
+    pair = {"image1": prompt[gate]["inputs"]["images"], "image2": ["photo", 0]}
+    prompt |= {
+        "photo": {"class_type": "LoadImage", "inputs": {"image": "portrait.png"}},
+        "five": {"class_type": "ImageBatch", "inputs": pair},
+    }
+    prompt[gate]["inputs"]["images"] = ["five", 0]
+    run = kitchen.run(prompt)
+    (sheet,), (saved,) = shown(run, prompt, "PreviewImage"), run.images[save]
+    assert pixels(saved).shape == (64, 64, 3)
+    assert pixels(sheet).std() > 1
+
+
+def test_find_the_lowest_strength(kitchen):
+    """Not reached on pictures without a face; then by a photo that fades in, and painted so."""
+    prompt = kitchen.quick("14 Find the lowest strength")
+    (start,), (end,) = ids(prompt, "PulidAutoTune"), ids(prompt, "PulidAutoTuneResult")
+    prompt["report"] = {"class_type": "PreviewAny", "inputs": {"source": [end, 4]}}
+    run = kitchen.run(prompt)
+    (told,) = run.outputs["report"]["text"]
+    assert told.startswith("Not reached: 0.6 was wanted")
+    assert "8 of 8 picture(s) used" in told
+    assert not shown(run, prompt, "SaveImage")
+    prompt["gray"] = {"class_type": "EmptyImage", "inputs": GRAY}
+    blend = {"image1": ["gray", 0], "image2": ["photo", 0], "blend_factor": [start, 0]}
+    prompt["photo"] = {"class_type": "LoadImage", "inputs": {"image": "portrait.png"}}
+    prompt["fade"] = {"class_type": "ImageBlend", "inputs": blend | {"blend_mode": "normal"}}
+    prompt[end]["inputs"]["image"] = ["fade", 0]
+    prompt[start]["inputs"]["weights"] = "0.1, 1"
+    usual = kitchen.picture(prompt)
+    (apply,) = (
+        node for node in ids(prompt, "PulidApplyFlux") if prompt[node]["inputs"]["weight"][0] == end
+    )
+    assert not np.array_equal(kitchen.picture(prompt, **{apply: {"weight": 0.0}}), usual)
 
 
 def test_second_pass_on_the_face(kitchen):
