@@ -50,6 +50,7 @@ class Fault:
         processed: Whether the request takes effect first.
         patch: Changes to the `data` of a processed answer.
         delay_s: Real seconds before the headers of the answer.
+        ready: The headers wait until it says so.
     """
 
     action: str
@@ -59,6 +60,7 @@ class Fault:
     body: bytes = b"{}"
     patch: dict[str, Any] = field(default_factory=dict)
     delay_s: float = 0.0
+    ready: Callable[[], bool] = lambda: True
 
 
 def status(code: int, message: str = "", *, processed: bool = False, **headers: str) -> Fault:
@@ -79,6 +81,11 @@ def patch(**changes: Any) -> Fault:
 def late(seconds: float) -> Fault:
     """A whole and honest answer whose headers take their time."""
     return Fault("pass", True, delay_s=seconds)
+
+
+def held(ready: Callable[[], bool]) -> Fault:
+    """A whole and honest answer that waits until something has happened."""
+    return Fault("pass", True, ready=ready)
 
 
 def accepted_but(code: int, **headers: str) -> Fault:
@@ -313,8 +320,9 @@ class Standin:
                 queue = self._faults[endpoint]
                 fault = queue.popleft() if queue else Fault("pass", True)
             reply = await handler(request) if fault.processed else web.Response()
-            if fault.delay_s:
-                await asyncio.sleep(fault.delay_s)
+            await asyncio.sleep(fault.delay_s)
+            while not fault.ready():
+                await asyncio.sleep(0.005)
             played = await self._play(fault, request, reply)
             date = self.date()
             if not played.prepared:

@@ -208,7 +208,7 @@ class Journal:
             place = int(found[0])
             changed = writer.execute(
                 "UPDATE jobs SET state = ?, submitted_at = ?, served_at = ?, place = ?, "
-                "ended_at = NULL, looked = 0 WHERE key = ?",
+                "ended_at = NULL, looked = 0 WHERE key = ? AND prediction_id IS NULL",
                 (State.SUBMITTING.value, self._clock.wall(), served_at, place, key),
             ).rowcount
         kept = database.read_back("SELECT place FROM jobs WHERE key = ?", (key,))

@@ -119,16 +119,14 @@ class Runner:
 
     def _run(self, job: Job, options: RunOptions) -> Delivery:
         row = self.journal.find(job.key)
+        if row and row.state in OUTCOME_OPEN:
+            row = self._settle(job, options)
         if row and _is_paid(row) and not (options.force and row.state is State.DELIVERED):
             try:
                 return self._collect_row(job, row, options)
             except PaidJobError as error:
                 if not self._gives_up(error, row, options.force):
                     raise
-        elif row and row.state in OUTCOME_OPEN:
-            found = self._find_again(job, row, options)
-            if found:
-                return self._finish(job, found.prediction, options, _source(found))
         prediction, source = self._order(job, options)
         return self._finish(job, prediction, options, source)
 
@@ -206,9 +204,7 @@ class Runner:
 
     def _order(self, job: Job, options: RunOptions) -> tuple[Prediction, Source]:
         """Get a new prediction, or the lost one that turns out to exist."""
-        if options.over_budget:
-            raise options.over_budget
-        self.journal.reserve(job.key, self.account)
+        self._reserve(job, options)
         address = self._upload(job, options)
         connects = iter(self.timing.connect_retry_s)
         resends = iter(range(self.timing.rate_limit_resends))
@@ -224,10 +220,15 @@ class Runner:
                 if answer.outcome is Outcome.UNKNOWN:
                     found = self._find_lost(job, answer, options)
                     return found.prediction, _source(found)
-            self._move(job, State.REJECTED, code=answer.status)
             self._forget_unreadable(job, answer.status)
             options.report("waiting", None)
             self.clock.wait(self._pause_s(job, answer, connects, resends), options.cancelled)
+
+    def _reserve(self, job: Job, options: RunOptions) -> None:
+        """Make the job's row that of a new order, forgetting what it was before."""
+        if options.over_budget:
+            raise options.over_budget
+        self.journal.reserve(job.key, self.account)
 
     def _submissions(self, cancelled: Cancelled) -> AbstractContextManager[None]:
         """The account's lock: one POST at a time, and a lost one is looked for before the next."""
@@ -270,7 +271,10 @@ class Runner:
         return address
 
     def _post(self, job: Job, address: str, options: RunOptions) -> Answer:
-        """Send the creating POST, with its row on disk before and its id straight after."""
+        """Send the creating POST, with its row on disk before and its outcome straight after.
+
+        Both while the lock is held: who has it next takes a row without an outcome for a crash.
+        """
         inputs = {**job.inputs(), "image": address}
         inputs |= {"enable_base64_output": True} if options.base64_output else {}
         inputs |= {"enable_sync_mode": True} if options.sync_mode else {}
@@ -286,6 +290,8 @@ class Runner:
             self._note(lambda: self.journal.accepted(job.key, prediction_id))
         elif answer.outcome is Outcome.UNKNOWN:
             self._note(lambda: self.journal.lost(job.key))
+        else:
+            self._move(job, State.REJECTED, code=answer.status)
         return answer
 
     # Finding a prediction whose answer was lost
@@ -300,18 +306,29 @@ class Runner:
             raise RemoteOutcomeUnknown(cause)
         return found
 
-    def _find_again(self, job: Job, row: Row, options: RunOptions) -> Found | None:
-        """The prediction that an earlier run lost; None when a new one may be ordered."""
+    def _settle(self, job: Job, options: RunOptions) -> Row | None:
+        """The row of a lost POST once it is open no more: paid, or free for a new order.
+
+        Only who holds the lock may change such a row: another run may have found the prediction
+        while this one waited, and what was read before is no ground for an order.
+        """
         options.report("looking for it", None)
         with self._submissions(options.cancelled):
             self.journal.close_crashed(self.account)
-            row = self.journal.find(job.key) or row
-            try:
-                return self._recovery.find(job, row, "its answer was lost", options.cancelled)
-            except RemoteOutcomeUnknown:
-                if not options.force:
-                    raise
-        return None
+            row = self.journal.find(job.key)
+            if row and row.state in OUTCOME_OPEN and not self._is_found(job, row, options):
+                self._reserve(job, options)
+            return self.journal.find(job.key)
+
+    def _is_found(self, job: Job, row: Row, options: RunOptions) -> bool:
+        """Whether a lost prediction was found; one that cannot be is given up only by the user."""
+        try:
+            found = self._recovery.find(job, row, "its answer was lost", options.cancelled)
+        except RemoteOutcomeUnknown:
+            if not options.force:
+                raise
+            return False
+        return found is not None
 
     # Waiting for a prediction
 
