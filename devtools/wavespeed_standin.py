@@ -167,6 +167,9 @@ class Standin:
         list_inputs: Tell in the list what each prediction was asked for; the documents do not.
     """
 
+    on_wait: Callable[[], None] = staticmethod(lambda: None)
+    """Called again and again while an answer keeps its client waiting: its clock may pass."""
+
     def __init__(
         self,
         *,
@@ -349,12 +352,18 @@ class Standin:
         if fault.action == "rewrite" and isinstance(reply, web.Response):
             return web.Response(status=fault.status, headers=fault.headers, body=b"{}")
         if fault.action == "hang":
-            await asyncio.sleep(self.hang_s)
+            await self._hang(request)
         if fault.action in ("cut", "drip"):
             return await self._badly(fault.action, request, reply)
         if request.transport:
             request.transport.abort()
         return web.Response()
+
+    async def _hang(self, request: web.Request) -> None:
+        end = time.monotonic() + self.hang_s
+        while request.transport and not request.transport.is_closing() and time.monotonic() < end:
+            self.on_wait()
+            await asyncio.sleep(0.05)
 
     async def _badly(
         self, action: str, request: web.Request, reply: web.StreamResponse
@@ -369,6 +378,9 @@ class Standin:
                 request.transport.close()
             return stream
         for position in range(len(body)):
+            if request.transport is None or request.transport.is_closing():
+                break
+            self.on_wait()
             await stream.write(body[position : position + 1])
             await asyncio.sleep(0.02)
         return stream

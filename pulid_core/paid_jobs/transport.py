@@ -114,7 +114,11 @@ class _Session(requests.Session):
 
 
 class Transport:
-    """Sends requests within limits, and notes the service's clock."""
+    """Sends requests within limits, and notes the service's clock.
+
+    Args:
+        monotonic: What the limits, and the time since an answer, are measured by.
+    """
 
     def __init__(
         self,
@@ -166,7 +170,7 @@ class Transport:
         session = self._new_session() if fresh else self._session
         failure: Exception
         try:
-            with Exchange(limits, cancelled) as exchange:
+            with Exchange(limits, cancelled, self._monotonic) as exchange:
                 self._exchanges.current = exchange
                 try:
                     reply = self._exchange(session, method, url, auth, exchange, content)

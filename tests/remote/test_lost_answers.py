@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 from pulid_pack.pulid_core.wavespeed import Progress
 from pulid_pack.pulid_core.wavespeed.answers import Prediction, parse_moment
-from pulid_pack.pulid_core.wavespeed.api import ApiLimits
 from pulid_pack.pulid_core.wavespeed.errors import RemoteBatchFailed, RemoteOutcomeUnknown
 from wavespeed_standin import Job, Standin, envelope, held
-from wavespeed_testing import client_for, fast_clock, request
+from wavespeed_testing import client_for, request, until, waiting_clock
 
 DARK, BRIGHT = (np.full((96, 80, 3), value, np.uint8) for value in (10, 240))
 TWO = {"photos": [DARK, BRIGHT]}
@@ -59,7 +58,7 @@ def test_two_found_later(service: Standin, tmp_path: Path):
 
 def test_found_by_another_run_meanwhile(service: Standin, tmp_path: Path):
     """A run that waited for its turn collects what the run before it found, and orders nothing."""
-    client = client_for(service.url, tmp_path, limits=ApiLimits())
+    client = client_for(service.url, tmp_path)
     service.fail("submit", "500_after")
     service.fail("list", "not_found")
     with pytest.raises(RemoteOutcomeUnknown):
@@ -73,8 +72,7 @@ def test_found_by_another_run_meanwhile(service: Standin, tmp_path: Path):
     service.fail("list", held(waits.is_set))
     with ThreadPoolExecutor(2) as pool:
         other = pool.submit(client.run, request(seed=8))
-        while service.requests["list"] < 2:  # the other order looks for it before its own POST
-            time.sleep(0.005)
+        until(lambda: service.requests["list"] == 2)  # before its own POST
         own = pool.submit(client.run, request(), progress=note)
         assert own.result().metadata[0]["source"] == "adopted"
         assert other.result().metadata[0]["source"] == "new"
@@ -232,7 +230,7 @@ def test_no_date_and_a_clock_that_is_corrected(jump_s: float, service: Standin, 
     service.date = lambda: None
     service.fail("submit", "500_after")
     service.fail("list", "503", times=6)
-    wrong = fast_clock(wall=lambda: time.time() + jump_s)
+    wrong = waiting_clock(wall=lambda: time.time() + jump_s)
     with pytest.raises(RemoteOutcomeUnknown):
         client_for(service.url, tmp_path, wrong).run(request())
     with pytest.raises(RemoteOutcomeUnknown) as caught:
@@ -248,7 +246,7 @@ def test_honest_dates_and_a_clock_that_is_corrected(
     """The service's clock is enough."""
     service.fail("submit", "500_after")
     service.fail("list", "503", times=6)
-    wrong = fast_clock(wall=lambda: time.time() + jump_s)
+    wrong = waiting_clock(wall=lambda: time.time() + jump_s)
     with pytest.raises(RemoteOutcomeUnknown):
         client_for(service.url, tmp_path, wrong).run(request())
     client_for(service.url, tmp_path).run(request())
