@@ -16,7 +16,8 @@ from pulid_pack.pulid_core.wavespeed.errors import (
     RemoteOutcomeUnknown,
     RemoteRejected,
 )
-from wavespeed_standin import Standin, envelope, status
+from wavespeed_faults import envelope, status
+from wavespeed_standin import Standin
 from wavespeed_testing import client_for, photo, request, waiting_clock
 
 

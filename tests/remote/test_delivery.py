@@ -19,7 +19,8 @@ from pulid_pack.pulid_core.wavespeed.errors import (
     RemoteTimeout,
     RemoteUnavailable,
 )
-from wavespeed_standin import Fault, Standin, bomb_png, envelope, patch, status
+from wavespeed_faults import Fault, bomb_png, envelope, patch, status
+from wavespeed_standin import Standin
 from wavespeed_testing import client_for, request, waiting_clock
 
 PASSING = [

@@ -16,7 +16,8 @@ import pytest
 from pulid_pack.pulid_core.wavespeed import Progress
 from pulid_pack.pulid_core.wavespeed.answers import Prediction, parse_moment
 from pulid_pack.pulid_core.wavespeed.errors import RemoteBatchFailed, RemoteOutcomeUnknown
-from wavespeed_standin import Job, Standin, envelope, held
+from wavespeed_faults import envelope, held
+from wavespeed_standin import Job, Standin
 from wavespeed_testing import client_for, request, until, waiting_clock
 
 DARK, BRIGHT = (np.full((96, 80, 3), value, np.uint8) for value in (10, 240))

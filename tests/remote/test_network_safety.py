@@ -9,7 +9,8 @@ from pulid_pack.pulid_core.paid_jobs.transport import Limits, Sent, TransportErr
 from pulid_pack.pulid_core.wavespeed import AddressPolicy, Transport
 from pulid_pack.pulid_core.wavespeed.credentials import ApiKey
 from pulid_pack.pulid_core.wavespeed.errors import UnsafeAddressError
-from wavespeed_standin import Fault, Standin
+from wavespeed_faults import Fault
+from wavespeed_standin import Standin
 from wavespeed_testing import trusting
 
 QUICK = Limits(connect_s=1, read_s=0.4, total_s=1)

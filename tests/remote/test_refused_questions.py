@@ -16,7 +16,8 @@ from pulid_pack.pulid_core.wavespeed.errors import (
     RemoteExpired,
     RemoteOutcomeUnknown,
 )
-from wavespeed_standin import Fault, Standin, envelope, patch, status
+from wavespeed_faults import Fault, envelope, patch, status
+from wavespeed_standin import Standin
 from wavespeed_testing import client_for, let_threads_end, request, waiting_clock
 
 HTML = Fault("reply", status=403, body=b"<html>Forbidden by the gateway</html>")

@@ -17,7 +17,8 @@ from pulid_pack.pulid_core.paid_jobs.exchange import Limits
 from pulid_pack.pulid_core.paid_jobs.transport import Sent, TransportError
 from pulid_pack.pulid_core.wavespeed.errors import RemoteCancelled
 from pulid_pack.tests.remote.scripted_server import PAUSE_S, Part, ScriptedServer
-from wavespeed_standin import Standin, held
+from wavespeed_faults import held
+from wavespeed_standin import Standin
 from wavespeed_testing import WIRE, WireClock, client_for, let_threads_end, request, trusting
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
