@@ -11,6 +11,7 @@ import contextlib
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -58,7 +59,12 @@ class Exchange:
         ending: Why the watch hung up, if it did.
     """
 
-    def __init__(self, limits: Limits, cancelled: Cancelled):
+    def __init__(
+        self,
+        limits: Limits,
+        cancelled: Cancelled,
+        monotonic: Callable[[], float] = time.monotonic,
+    ):
         self.limits = limits
         self.sent = False
         self.ending: Ending | None = None
@@ -66,7 +72,8 @@ class Exchange:
         self._sockets: list[socket.socket] = []
         self._guard = threading.Lock()
         self._over = threading.Event()
-        self._end = time.monotonic() + limits.connect_s
+        self._monotonic = monotonic
+        self.allow(limits.connect_s)
 
     def __enter__(self) -> Exchange:
         # While Python ends no thread can be started; the sockets' own time-outs remain.
@@ -83,11 +90,11 @@ class Exchange:
     @property
     def left_s(self) -> float:
         """Seconds until the present part has taken too long, at least a moment."""
-        return max(0.05, self._end - time.monotonic())
+        return max(0.05, self._end - self._monotonic())
 
     def allow(self, seconds: float) -> None:
         """Begin the next part."""
-        self._end = time.monotonic() + seconds
+        self._end = self._monotonic() + seconds
 
     def use(self, connected: socket.socket) -> None:
         """Watch a connection, through a handle that no layer on top of it can close or replace."""
@@ -99,7 +106,7 @@ class Exchange:
         while not self._over.wait(WATCH_S):
             if self._cancelled():
                 self.ending = Ending.CANCELLED
-            elif time.monotonic() > self._end:
+            elif self._monotonic() > self._end:
                 self.ending = Ending.LATE
             if self.ending:
                 self._hang_up()

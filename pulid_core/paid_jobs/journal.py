@@ -18,8 +18,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
 import secrets
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -28,6 +30,8 @@ from .clock import Clock
 from .database import Database
 from .errors import JournalError
 from .locks import Locks
+
+LOGGER = logging.getLogger(__name__)
 
 KEPT_S = 7 * 24 * 3600
 """How long the service keeps predictions, and this machine their images."""
@@ -208,7 +212,7 @@ class Journal:
             place = int(found[0])
             changed = writer.execute(
                 "UPDATE jobs SET state = ?, submitted_at = ?, served_at = ?, place = ?, "
-                "ended_at = NULL, looked = 0 WHERE key = ?",
+                "ended_at = NULL, looked = 0 WHERE key = ? AND prediction_id IS NULL",
                 (State.SUBMITTING.value, self._clock.wall(), served_at, place, key),
             ).rowcount
         kept = database.read_back("SELECT place FROM jobs WHERE key = ?", (key,))
@@ -354,6 +358,14 @@ class Journal:
         with self.open().change() as writer:
             values = (f"took {kind}", seen, self._clock.wall())
             writer.execute("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", values)
+
+
+def try_to_note(change: Callable[[], object]) -> None:
+    """Note what happened after a payment; when that fails, the row before it is still safe."""
+    try:
+        change()
+    except JournalError as error:
+        LOGGER.warning("What became of a WaveSpeed job is not on record: %s", error)
 
 
 def _row(

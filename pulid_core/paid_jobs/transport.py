@@ -7,6 +7,7 @@ decides if a paid request may be sent again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -114,7 +115,11 @@ class _Session(requests.Session):
 
 
 class Transport:
-    """Sends requests within limits, and notes the service's clock."""
+    """Sends requests within limits, and notes the service's clock.
+
+    Args:
+        monotonic: What the limits, and the time since an answer, are measured by.
+    """
 
     def __init__(
         self,
@@ -163,25 +168,23 @@ class Transport:
             RemoteCancelled: `cancelled` said so; the connection is closed within a second.
         """
         self.policy.check_url(url)
-        session = self._new_session() if fresh else self._session
-        failure: Exception
-        try:
-            with Exchange(limits, cancelled) as exchange:
-                self._exchanges.current = exchange
-                try:
-                    reply = self._exchange(session, method, url, auth, exchange, content)
-                    if exchange.ending is None:
-                        return reply
-                    failure = _ended(exchange)
-                except UnsafeAddressError:
-                    raise
-                except Exception as error:  # noqa: BLE001 - whatever an answer makes of libraries
-                    failure = _ended(exchange) if exchange.ending else _failure(error, exchange)
+        kept = contextlib.nullcontext(self._session)
+        with (
+            contextlib.closing(self._new_session()) if fresh else kept as session,
+            Exchange(limits, cancelled, self._monotonic) as exchange,
+        ):
+            self._exchanges.current = exchange
+            try:
+                reply = self._exchange(session, method, url, auth, exchange, content)
+                if exchange.ending is None:
+                    return reply
+                failure = _ended(exchange)
+            except UnsafeAddressError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever an answer makes of libraries
+                failure = _ended(exchange) if exchange.ending else _failure(error, exchange)
             # Outside the handler, so that no request with its headers hangs on the error.
             raise failure
-        finally:
-            if fresh:
-                session.close()
 
     def download(self, url: str, *, limits: Limits, cancelled: Cancelled = never) -> Reply:
         """Fetch a public file, following up to three redirects, each checked anew.

@@ -30,16 +30,11 @@ from .answers import (
 from .credentials import ApiKey, clean_message, hide_prompts
 from .errors import (
     MODEL,
-    Billed,
-    PaidJobError,
-    RemoteAuthError,
-    RemoteCreditError,
-    RemoteModelGone,
-    RemoteRejected,
     RemoteUnavailable,
     UnsafeAddressError,
 )
 from .images import DELIVERY_MAX_BYTES
+from .refusals import refusal, refused_question
 from .timing import Timing
 
 BASE_URL = "https://api.wavespeed.ai"
@@ -163,36 +158,12 @@ class Api:
                 return found
             if reply.json() is not None and status in codes.UNKNOWN_THERE:
                 raise UnknownThere
-            refusal = self._refused_question(status, message_of(envelope), prediction_id)
+            refusal = refused_question(status, self.clean(message_of(envelope)), prediction_id)
             if refusal and reply.json() is not None:
                 raise refusal
             raise Passing(_unusable(status, "the answer does not describe the prediction"))
 
         return self.patiently(look, cancelled, prediction_id, within_s)
-
-    def _refused_question(
-        self, status: int, message: str, prediction_id: str
-    ) -> PaidJobError | None:
-        """The error for a question about a paid prediction that the service does not answer."""
-        words = self.clean(message)
-        about: dict[str, Any] = {"prediction_id": prediction_id, "billed": Billed.YES}
-        if status == 401:
-            return RemoteAuthError(f"{codes.KEY_REFUSED} The image is collected then.", **about)
-        if status in codes.NO_CREDIT:
-            return RemoteCreditError(
-                "WaveSpeed does not show a paid image while the credit is used up "
-                f"({status}). Top up at wavespeed.ai, then run again to collect it.",
-                **about,
-            )
-        if status == 403:
-            return RemoteAuthError(
-                f"The account or this key may not see the paid image (403): {words}. Mend that, then "
-                "run again to collect it.",
-                **about,
-            )
-        if status in codes.REFUSED_CODES:
-            return RemoteUnavailable(f"it refuses the question ({status}): {words}", prediction_id)
-        return None
 
     def predictions(
         self, windows: Sequence[Window], cancelled: Cancelled = never, *, by_service: bool = True
@@ -334,7 +305,7 @@ class Api:
         reply = self._ask(method, path, **rest)
         status, envelope = status_of(reply), reply.json()
         if status in codes.REFUSED_CODES:
-            raise self.refusal(status, message_of(envelope or {}))
+            raise refusal(status, self.clean(message_of(envelope or {})))
         if status != codes.OK or envelope is None:
             raise Passing(_unusable(status, "the answer is not JSON"))
         return envelope
@@ -364,35 +335,6 @@ class Api:
                     break
                 self._clock.wait(self._clock.jitter(pause_s), cancelled)
         raise RemoteUnavailable(cause, prediction_id)
-
-    def refusal(self, status: int, message: str, *, sent: str = "") -> PaidJobError:
-        """The error for a refused request that is not about a paid prediction.
-
-        Args:
-            message: The service's words.
-            sent: What was sent, for the user to compare; nothing secret.
-        """
-        reason = self.clean(message)
-        if status in codes.NO_CREDIT:
-            return RemoteCreditError(
-                "Not enough WaveSpeed credit for this image. Top up at wavespeed.ai."
-            )
-        if status == 401:
-            return RemoteAuthError(codes.KEY_REFUSED)
-        if status == 403:
-            return RemoteAuthError(
-                f"Account suspended, or this key may not do this (403): {reason}"
-            )
-        text = codes.REFUSALS.get(
-            status, f"WaveSpeed rejected the inputs ({status}): {reason}. {sent}".strip()
-        )
-        return RemoteRejected(status, text)
-
-    def submit_refusal(self, answer: Answer, sent: str) -> PaidJobError:
-        """The error for a refused creating POST."""
-        if answer.status in (404, 405, 410):
-            return RemoteModelGone(answer.status)
-        return self.refusal(answer.status, answer.message, sent=sent)
 
 
 def _unusable(status: int, otherwise: str) -> str:

@@ -7,10 +7,9 @@ batch = client.generate("face.jpg", "a cinematic portrait", progress=terminal_pr
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Literal
@@ -21,7 +20,7 @@ from PIL import Image
 
 from ..paid_jobs.clock import Cancelled, Clock, never
 from ..paid_jobs.crew import QUARTERS, Crew, OnProgress, Progress, Report
-from ..paid_jobs.journal import KEPT_S, OUTCOME_OPEN, Journal, Row, State
+from ..paid_jobs.journal import KEPT_S, OUTCOME_OPEN, Journal, Row, State, try_to_note
 from ..paid_jobs.pacing import IMAGES_PER_MIN, Pacer
 from ..paid_jobs.store import ResultStore
 from ..paid_jobs.transport import Transport
@@ -35,18 +34,15 @@ from .errors import (
     JournalError,
     PaidJobError,
     RemoteAuthError,
-    RemoteBudgetExceeded,
     RemoteCancelled,
     RemoteInputError,
 )
-from .jobs import RANDOM_SEED, Job, Request, encode_photos, parse_size, plan, run_key
+from .jobs import RANDOM_SEED, Request, RunOptions, parse_size
+from .planning import Plan, plan_run, quote
 from .price_and_limits import LIST_PRICE_USD
-from .runner import Runner, RunOptions
+from .runner import Runner
 from .timing import Timing
 
-LOGGER = logging.getLogger(__name__)
-
-PRICE_KEPT_S = 24 * 3600
 RATE_VARIABLE = "WAVESPEED_IMAGES_PER_MIN"
 SETTINGS_FILE = "settings.json"
 COLLECTED_AT_ONCE = 4
@@ -54,24 +50,6 @@ COLLECTED_AT_ONCE = 4
 _process_pacer = Pacer()
 
 PhotoSource = str | PathLike[str] | Image.Image | NDArray[np.generic]
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """A request, decided: `unique` holds each different job once, by its key.
-
-    Attributes:
-        over_budget: Why jobs that are perhaps paid already may not order anything, if they may not.
-        perhaps: The keys of those jobs.
-    """
-
-    runner: Runner
-    run: str
-    jobs: list[Job]
-    unique: dict[str, Job]
-    estimate: Estimate
-    perhaps: frozenset[str]
-    over_budget: RemoteBudgetExceeded | None = None
 
 
 class WavespeedClient:
@@ -190,7 +168,7 @@ class WavespeedClient:
             PaidJobError: The only job failed; which error says why.
             RemoteBatchFailed: Some of several jobs failed; the others are saved.
         """
-        planned = self._within_budget(self._plan(request, cancelled), request)
+        planned = self._plan(request, cancelled).within(request.max_cost_usd)
         total = QUARTERS * len(planned.unique)
         if progress:
             progress(Progress(planned.estimate.text, 0, total))
@@ -202,32 +180,15 @@ class WavespeedClient:
         if crew.errors and (request.on_partial_failure == "raise" or not crew.results):
             raise batch_error(crew.errors, len(crew.results))
         batch = self._batch(planned, crew)
-        self._note_delivered(crew.results)
+        for key, delivery in crew.results.items():
+            self._note_delivered(key, delivery.prediction_id)
         if request.seed == RANDOM_SEED and not crew.errors:
             self.journal.settle_draw(planned.run)
         if progress:
             progress(Progress(batch.summary, total, total))
         return batch
 
-    @staticmethod
-    def _within_budget(planned: _Plan, request: Request) -> _Plan:
-        """The plan, in which nothing is ordered whose price does not fit.
-
-        Raises:
-            RemoteBudgetExceeded: What is surely new does not fit.
-        """
-        estimate, limit_usd = planned.estimate, request.max_cost_usd + 1e-9
-        if estimate.cost_usd <= limit_usd:
-            return planned
-        surely = estimate.new - estimate.perhaps
-        if surely * estimate.price_usd > limit_usd or not estimate.perhaps:
-            raise RemoteBudgetExceeded(estimate.new, estimate.cost_usd, request.max_cost_usd)
-        error = RemoteBudgetExceeded(
-            estimate.new, estimate.cost_usd, request.max_cost_usd, found_none=True
-        )
-        return replace(planned, over_budget=error)
-
-    def _crew(self, planned: _Plan, request: Request) -> Crew[Delivery]:
+    def _crew(self, planned: Plan, request: Request) -> Crew[Delivery]:
         """Those who will do the jobs of a plan."""
         runner = planned.runner
 
@@ -334,7 +295,7 @@ class WavespeedClient:
             return Account(None, LIST_PRICE_USD, quoted=False)
         api = self._api(key)
         balance_usd = api.balance_usd(cancelled)
-        return Account(balance_usd, *self._quote(api, "1024*1024", cancelled))
+        return Account(balance_usd, *quote(api, "1024*1024", cancelled))
 
     def _find_key(self) -> ApiKey:
         return self._key or find_key(self.state_dir, self._environ)
@@ -376,45 +337,10 @@ class WavespeedClient:
         _process_pacer.images_per_min = max(1, rate)
         return _process_pacer
 
-    def _plan(self, request: Request, cancelled: Cancelled) -> _Plan:
+    def _plan(self, request: Request, cancelled: Cancelled) -> Plan:
         """Everything that is decided before anything is uploaded."""
         request.check()
-        runner = self._runner(request.prompts)
-        photos = encode_photos(request)
-        run = run_key(request, photos, runner.account)
-        seed = self.journal.draw_seed(run) if request.seed == RANDOM_SEED else request.seed
-        jobs = plan(request, photos, seed, runner.account)
-        unique = {job.key: job for job in jobs}
-        orders = {key: runner.orders(job, force=request.force_rerun) for key, job in unique.items()}
-        new = [key for key, is_new in orders.items() if is_new is not False]
-        perhaps = frozenset(key for key, is_new in orders.items() if is_new is None)
-        price_usd, quoted = LIST_PRICE_USD, False
-        if new:
-            price_usd, quoted = self._price(runner, jobs[0].size, cancelled)
-        estimate = Estimate(len(jobs), len(new), len(perhaps), price_usd, quoted)
-        return _Plan(runner, run, jobs, unique, estimate, perhaps)
-
-    def _price(self, runner: Runner, size: str, cancelled: Cancelled) -> tuple[float, bool]:
-        """The price of one image of a size on this account, quoted within a day or now."""
-        name = f"price {runner.account} {size}"
-        known = self.journal.fact(name, PRICE_KEPT_S)
-        if known is not None:
-            return known, True
-        price_usd, quoted = self._quote(runner.api, size, cancelled)
-        if quoted:
-            self.journal.note_fact(name, price_usd)
-        return price_usd, quoted
-
-    @staticmethod
-    def _quote(api: Api, size: str, cancelled: Cancelled) -> tuple[float, bool]:
-        """The price of one image of a size as the service quotes it, else the list price."""
-        try:
-            return api.price_usd({"size": size}, cancelled), True
-        except (RemoteCancelled, RemoteAuthError):
-            raise
-        except PaidJobError as error:
-            LOGGER.warning("The list price is used, as WaveSpeed quotes none: %s", error)
-            return LIST_PRICE_USD, False
+        return plan_run(request, self._runner(request.prompts), cancelled)
 
     def _pending(self, keys: Sequence[str]) -> int:
         """How many jobs have, or may have, a prediction that was not fetched."""
@@ -425,30 +351,14 @@ class WavespeedClient:
         states = (*OUTCOME_OPEN, State.ACCEPTED, State.COMPLETED)
         return sum(1 for row in rows if row and row.state in states)
 
-    def _note_delivered(self, deliveries: Mapping[str, Delivery]) -> None:
-        for key, delivery in deliveries.items():
-            try:
-                self.journal.move(key, State.DELIVERED, delivery.prediction_id)
-            except JournalError as error:
-                LOGGER.warning("A delivered WaveSpeed image is not on record: %s", error)
+    def _note_delivered(self, key: str, prediction_id: str) -> None:
+        try_to_note(lambda: self.journal.move(key, State.DELIVERED, prediction_id))
 
-    def _batch(self, planned: _Plan, crew: Crew[Delivery]) -> Batch:
+    def _batch(self, planned: Plan, crew: Crew[Delivery]) -> Batch:
         batch = Batch(failures=[str(error) for error in crew.errors.values()])
         for job in planned.jobs:
             if job.key in crew.results:
                 batch.add(crew.results[job.key], job)
         for facts in batch.metadata:
             facts["price_usd_quoted"] = planned.estimate.price_usd
-        return replace(batch, summary=self._summary(planned, crew, len(batch.images)))
-
-    @staticmethod
-    def _summary(planned: _Plan, crew: Crew[Delivery], images: int) -> str:
-        """What a run did and cost, and what is left."""
-        new = sum(1 for delivery in crew.results.values() if delivery.source == "new")
-        estimate = replace(planned.estimate, images=images, new=new)
-        text = estimate.text.replace("image(s)", "image" if images == 1 else "images")
-        try:
-            balance_usd = planned.runner.api.balance_usd(patient=False) if new else None
-        except PaidJobError:
-            balance_usd = None
-        return text if balance_usd is None else f"{text}, balance ${balance_usd:.2f}"
+        return replace(batch, summary=planned.summary(crew.results.values(), len(batch.images)))

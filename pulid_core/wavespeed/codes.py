@@ -9,7 +9,6 @@ from __future__ import annotations
 from ..paid_jobs.errors import Billed
 
 COMPLETED = "completed"
-RUNNING = frozenset({"created", "processing"})
 ENDED = frozenset({"failed", "cancelled", "timeout", "deleted"})
 
 OK = 200

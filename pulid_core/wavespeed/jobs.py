@@ -16,7 +16,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import MODEL, RemoteInputError
+from ..paid_jobs.clock import Cancelled
+from ..paid_jobs.crew import Report
+from .errors import MODEL, RemoteBudgetExceeded, RemoteInputError
 from .images import EncodedPhoto, encode_photo
 from .price_and_limits import (
     GUIDANCE_MAX,
@@ -186,6 +188,26 @@ class Job:
         }
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """How a job is run.
+
+    Attributes:
+        max_wait_s: Longest wait from acceptance.
+        force: Generate anew what was delivered before, or cannot be collected.
+        over_budget: Why this job may not order anything; None when its price was checked.
+    """
+
+    cancelled: Cancelled
+    report: Report
+    max_wait_s: float = 600
+    base64_output: bool = False
+    sync_mode: bool = False
+    force: bool = False
+    cancel_at_service: bool = False
+    over_budget: RemoteBudgetExceeded | None = None
+
+
 def _is_same(name: str, own: Any, told: Any) -> bool:
     """Whether a value may be ours, written another way: 256x320, "7", 3.50001, a cut prompt.
 
@@ -230,7 +252,9 @@ def run_key(request: Request, photos: Sequence[EncodedPhoto], account: str) -> s
     )
 
 
-def plan(request: Request, photos: Sequence[EncodedPhoto], seed: int, account: str) -> list[Job]:
+def plan_jobs(
+    request: Request, photos: Sequence[EncodedPhoto], seed: int, account: str
+) -> list[Job]:
     """The jobs of a request, in the order of its images; twins share their key."""
     places = [
         (image_index, photo, prompt_index, prompt, (seed + step) % (SEED_MAX + 1))

@@ -7,24 +7,20 @@ may hold the result already, nor one whose price was not checked.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain, repeat
 
 from ..paid_jobs.clock import Cancelled, Clock
-from ..paid_jobs.crew import Report
-from ..paid_jobs.journal import KEPT_S, OUTCOME_OPEN, PAID, Journal, Row, State
+from ..paid_jobs.journal import KEPT_S, OUTCOME_OPEN, PAID, Journal, Row, State, try_to_note
 from ..paid_jobs.pacing import Pacer
 from . import codes
 from .answers import Answer, Outcome, Prediction
-from .api import Api, UnknownThere
+from .api import Api
 from .delivery import Delivery, Fetcher, Source, ended_error
 from .errors import (
-    JournalError,
     PaidJobError,
-    RemoteBudgetExceeded,
     RemoteCancelled,
     RemoteDownloadFailed,
     RemoteExpired,
@@ -34,32 +30,14 @@ from .errors import (
     RemoteTimeout,
     RemoteUnavailable,
 )
-from .jobs import Job
+from .jobs import Job, RunOptions
 from .recovery import Found, Recovery
+from .refusals import refused_order
 from .timing import Timing
 from .uploads import upload
+from .waiting import Waiting
 
 LOGGER = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a job is run.
-
-    Attributes:
-        max_wait_s: Longest wait from acceptance.
-        force: Generate anew what was delivered before, or cannot be collected.
-        over_budget: Why this job may not order anything; None when its price was checked.
-    """
-
-    cancelled: Cancelled
-    report: Report
-    max_wait_s: float = 600
-    base64_output: bool = False
-    sync_mode: bool = False
-    force: bool = False
-    cancel_at_service: bool = False
-    over_budget: RemoteBudgetExceeded | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +51,10 @@ class Runner:
     account: str
     clock: Clock
     timing: Timing
+
+    @cached_property
+    def _waiting(self) -> Waiting:
+        return Waiting(self.api, self.journal, self.clock, self.timing)
 
     @cached_property
     def _recovery(self) -> Recovery:
@@ -109,7 +91,7 @@ class Runner:
         started = self.clock.monotonic()
         delivery = self.fetcher.kept(prediction_id)
         if delivery is None:
-            prediction = self._wait(Prediction(prediction_id), options, None, None)
+            prediction = self._waiting.until_ended(Prediction(prediction_id), options, None, None)
             if prediction.status in codes.ENDED:
                 raise ended_error(prediction, self.api)
             options.report("downloading", prediction_id)
@@ -119,16 +101,14 @@ class Runner:
 
     def _run(self, job: Job, options: RunOptions) -> Delivery:
         row = self.journal.find(job.key)
+        if row and row.state in OUTCOME_OPEN:
+            row = self._settle(job, options)
         if row and _is_paid(row) and not (options.force and row.state is State.DELIVERED):
             try:
                 return self._collect_row(job, row, options)
             except PaidJobError as error:
                 if not self._gives_up(error, row, options.force):
                     raise
-        elif row and row.state in OUTCOME_OPEN:
-            found = self._find_again(job, row, options)
-            if found:
-                return self._finish(job, found.prediction, options, _source(found))
         prediction, source = self._order(job, options)
         return self._finish(job, prediction, options, source)
 
@@ -165,7 +145,7 @@ class Runner:
         refused says nothing about what was paid.
         """
         try:
-            prediction = self._wait(prediction, options, job.size, row)
+            prediction = self._waiting.until_ended(prediction, options, job.size, row)
         except RemoteExpired as error:
             if error.is_over:
                 self._move(job, State.FAILED, prediction.id)
@@ -189,26 +169,17 @@ class Runner:
         code: int | None = None,
     ) -> None:
         """Note a state after payment; the id goes along, as the disk may have been full before."""
-        self._note(lambda: self.journal.move(job.key, state, prediction_id, code))
-
-    def _note(self, change: Callable[[], object]) -> None:
-        """Note what happened. When that cannot be noted, the row before it is still safe."""
-        try:
-            change()
-        except JournalError as error:
-            LOGGER.warning("What became of a WaveSpeed job is not on record: %s", error)
+        try_to_note(lambda: self.journal.move(job.key, state, prediction_id, code))
 
     def _forget_unreadable(self, job: Job, code: int | None) -> None:
         if code == codes.UNREADABLE_PHOTO:
-            self._note(lambda: self.journal.forget_upload(job.photo.digest, self.account))
+            try_to_note(lambda: self.journal.forget_upload(job.photo.digest, self.account))
 
     # Creating a prediction
 
     def _order(self, job: Job, options: RunOptions) -> tuple[Prediction, Source]:
         """Get a new prediction, or the lost one that turns out to exist."""
-        if options.over_budget:
-            raise options.over_budget
-        self.journal.reserve(job.key, self.account)
+        self._reserve(job, options)
         address = self._upload(job, options)
         connects = iter(self.timing.connect_retry_s)
         resends = iter(range(self.timing.rate_limit_resends))
@@ -224,10 +195,15 @@ class Runner:
                 if answer.outcome is Outcome.UNKNOWN:
                     found = self._find_lost(job, answer, options)
                     return found.prediction, _source(found)
-            self._move(job, State.REJECTED, code=answer.status)
             self._forget_unreadable(job, answer.status)
             options.report("waiting", None)
             self.clock.wait(self._pause_s(job, answer, connects, resends), options.cancelled)
+
+    def _reserve(self, job: Job, options: RunOptions) -> None:
+        """Make the job's row that of a new order, forgetting what it was before."""
+        if options.over_budget:
+            raise options.over_budget
+        self.journal.reserve(job.key, self.account)
 
     def _submissions(self, cancelled: Cancelled) -> AbstractContextManager[None]:
         """The account's lock: one POST at a time, and a lost one is looked for before the next."""
@@ -247,7 +223,7 @@ class Runner:
                 f"output_format {job.output_format}, a prompt of {len(job.prompt)} characters, a "
                 f"photo of {job.photo.picture.width} x {job.photo.picture.height} pixels."
             )
-            raise self.api.submit_refusal(answer, sent)
+            raise refused_order(answer.status, self.api.clean(answer.message), sent)
         if answer.outcome is Outcome.RATE_LIMITED:
             self.pacer.slow_down()
             if next(resends, None) is None:
@@ -270,7 +246,10 @@ class Runner:
         return address
 
     def _post(self, job: Job, address: str, options: RunOptions) -> Answer:
-        """Send the creating POST, with its row on disk before and its id straight after."""
+        """Send the creating POST, with its row on disk before and its outcome straight after.
+
+        Both while the lock is held: who has it next takes a row without an outcome for a crash.
+        """
         inputs = {**job.inputs(), "image": address}
         inputs |= {"enable_base64_output": True} if options.base64_output else {}
         inputs |= {"enable_sync_mode": True} if options.sync_mode else {}
@@ -283,9 +262,11 @@ class Runner:
             prediction_id = answer.prediction.id
             LOGGER.info("WaveSpeed prediction %s accepted", prediction_id)
             # Where this fails the row still says `submitting`, and a later run looks for it.
-            self._note(lambda: self.journal.accepted(job.key, prediction_id))
+            try_to_note(lambda: self.journal.accepted(job.key, prediction_id))
         elif answer.outcome is Outcome.UNKNOWN:
-            self._note(lambda: self.journal.lost(job.key))
+            try_to_note(lambda: self.journal.lost(job.key))
+        else:
+            self._move(job, State.REJECTED, code=answer.status)
         return answer
 
     # Finding a prediction whose answer was lost
@@ -300,108 +281,29 @@ class Runner:
             raise RemoteOutcomeUnknown(cause)
         return found
 
-    def _find_again(self, job: Job, row: Row, options: RunOptions) -> Found | None:
-        """The prediction that an earlier run lost; None when a new one may be ordered."""
+    def _settle(self, job: Job, options: RunOptions) -> Row | None:
+        """The row of a lost POST once it is open no more: paid, or free for a new order.
+
+        Only who holds the lock may change such a row: another run may have found the prediction
+        while this one waited, and what was read before is no ground for an order.
+        """
         options.report("looking for it", None)
         with self._submissions(options.cancelled):
             self.journal.close_crashed(self.account)
-            row = self.journal.find(job.key) or row
-            try:
-                return self._recovery.find(job, row, "its answer was lost", options.cancelled)
-            except RemoteOutcomeUnknown:
-                if not options.force:
-                    raise
-        return None
+            row = self.journal.find(job.key)
+            if row and row.state in OUTCOME_OPEN and not self._is_found(job, row, options):
+                self._reserve(job, options)
+            return self.journal.find(job.key)
 
-    # Waiting for a prediction
-
-    def _wait(
-        self,
-        prediction: Prediction,
-        options: RunOptions,
-        size: str | None,
-        row: Row | None,
-    ) -> Prediction:
-        """Look at a prediction until it has ended one way or the other.
-
-        Args:
-            size: For how long such pictures usually take.
-            row: Of a prediction that was accepted in an earlier run, so that the first look is now.
-
-        Raises:
-            RemoteExpired: The service does not have it.
-            RemoteTimeout: It still runs.
-            RemoteCancelled: The caller asked to stop.
-        """
-        if prediction.status == codes.COMPLETED and prediction.outputs:
-            return prediction
-        started = self.clock.monotonic()
-        known = row is not None or size is None
-        waits = chain(repeat(0.0, int(known)), self.timing.looks(self._durations(size)))
-        state = prediction.status or "created"
+    def _is_found(self, job: Job, row: Row, options: RunOptions) -> bool:
+        """Whether a lost prediction was found; one that cannot be is given up only by the user."""
         try:
-            while True:
-                waited_s = self.clock.monotonic() - started
-                is_queued = state == "created" and waited_s > self.timing.slow_after_s
-                wait_s = self.timing.queued_look_s if is_queued else next(waits)
-                self.clock.wait(
-                    min(wait_s, max(0.0, options.max_wait_s - waited_s)), options.cancelled
-                )
-                looked_at_s = self.clock.monotonic() - started
-                options.report(self.api.clean(state, 40), prediction.id)
-                found = self._look(prediction.id, options, looked_at_s, row, known)
-                if found and found.status in codes.ENDED | {codes.COMPLETED}:
-                    if size and not known and found.inference_ms:
-                        self._learn(size, found.inference_ms / 1000)
-                    return found
-                state = found.status if found else state
-                if looked_at_s >= options.max_wait_s:
-                    raise RemoteTimeout(prediction.id, self.api.clean(state, 20), looked_at_s)
-        except RemoteCancelled:
-            if options.cancel_at_service:
-                self._cancel_at_service(prediction.id)
-            raise
-
-    def _look(
-        self,
-        prediction_id: str,
-        options: RunOptions,
-        waited_s: float,
-        row: Row | None,
-        known: bool,
-    ) -> Prediction | None:
-        """The present state; None when the service does not know the prediction yet."""
-        within_s = max(options.max_wait_s - waited_s, self.timing.last_look_s)
-        try:
-            return self.api.prediction(prediction_id, options.cancelled, within_s=within_s)
-        except UnknownThere:
-            if known or waited_s >= self.timing.not_found_grace_s:
-                raise RemoteExpired(prediction_id, is_over=self._is_over(row)) from None
-            return None
-
-    def _is_over(self, row: Row | None) -> bool:
-        """Whether a prediction's 7 days are over, by this machine's clock and by the service's."""
-        served_now = self.api.server_time()
-        if row is None or served_now is None or (row.served_at is None and row.place):
+            found = self._recovery.find(job, row, "its answer was lost", options.cancelled)
+        except RemoteOutcomeUnknown:
+            if not options.force:
+                raise
             return False
-        own_s = self.clock.wall() - row.submitted_at
-        return min(own_s, served_now - (row.served_at or row.submitted_at)) > KEPT_S
-
-    def _durations(self, size: str | None) -> list[float]:
-        try:
-            return self.journal.durations(size) if size else []
-        except JournalError:
-            return []
-
-    def _learn(self, size: str, seconds: float) -> None:
-        self._note(lambda: self.journal.note_duration(size, seconds))
-
-    def _cancel_at_service(self, prediction_id: str) -> None:
-        try:
-            self.api.cancel(prediction_id)
-            LOGGER.info("WaveSpeed was asked to cancel prediction %s", prediction_id)
-        except PaidJobError as error:
-            LOGGER.warning("WaveSpeed prediction %s is not cancelled: %s", prediction_id, error)
+        return found is not None
 
 
 def _is_paid(row: Row) -> bool:

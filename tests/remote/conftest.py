@@ -9,9 +9,10 @@ import pytest
 import registration
 from pulid_pack.pulid_core.wavespeed import WavespeedClient
 from wavespeed_standin import Standin
-from wavespeed_testing import KEY, client_for
+from wavespeed_testing import KEY, WIRE, client_for
 
 assert registration.pack  # these tests also run alone, under every Python
+Standin.on_wait = staticmethod(WIRE.hurry)
 
 
 @pytest.fixture

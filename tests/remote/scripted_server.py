@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterable
 
-Script = Callable[[], Iterable[bytes | float]]
+Part = bytes | Callable[[], object]
+Script = Callable[[], Iterable[Part]]
+PAUSE_S = 0.01
 
 
 class ScriptedServer:
-    """Plays a script to every request: pieces of bytes, and pauses in seconds between them."""
+    """Plays a script to every request: pieces of bytes, and conditions it waits for between them."""
 
     def __init__(self, script: Script):
         self.connections = 0
@@ -48,18 +49,7 @@ class ScriptedServer:
                 for part in self._script():
                     if isinstance(part, bytes):
                         client.sendall(part)
-                    elif self._over.wait(part):
-                        return
-
-
-def slowly(head: bytes, dripped: bytes, pause_s: float = 0.02) -> Script:
-    """All at once, then a byte now and then, without end."""
-
-    def script() -> Iterable[bytes | float]:
-        yield head
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            yield dripped
-            yield pause_s
-
-    return script
+                        continue
+                    while not part():
+                        if self._over.wait(PAUSE_S):
+                            return

@@ -16,8 +16,9 @@ from pulid_pack.pulid_core.wavespeed.errors import (
     RemoteOutcomeUnknown,
     RemoteRejected,
 )
-from wavespeed_standin import Standin, envelope, status
-from wavespeed_testing import client_for, fast_clock, photo, request
+from wavespeed_faults import envelope, status
+from wavespeed_standin import Standin
+from wavespeed_testing import client_for, photo, request, waiting_clock
 
 
 def test_order_is_photo_prompt_seed(client: WavespeedClient, service: Standin):
@@ -142,7 +143,7 @@ def test_results_are_kept_for_a_week(service: Standin, tmp_path: Path):
     """Within 7 days the image comes from this machine; after that it is generated anew."""
     now = [1_800_000_000.0]
     service._now = lambda: now[0]
-    client = client_for(service.url, tmp_path, fast_clock(wall=lambda: now[0]))
+    client = client_for(service.url, tmp_path, waiting_clock(wall=lambda: now[0]))
     client.run(request())
     now[0] += 6.9 * 24 * 3600
     assert client.run(request()).metadata[0]["source"] == "cache"

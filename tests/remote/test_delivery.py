@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -20,8 +19,9 @@ from pulid_pack.pulid_core.wavespeed.errors import (
     RemoteTimeout,
     RemoteUnavailable,
 )
-from wavespeed_standin import Fault, Standin, bomb_png, envelope, patch, status
-from wavespeed_testing import client_for, fast_clock, request
+from wavespeed_faults import Fault, bomb_png, envelope, patch, status
+from wavespeed_standin import Standin
+from wavespeed_testing import client_for, request, waiting_clock
 
 PASSING = [
     "reset_before",
@@ -208,11 +208,8 @@ def test_still_running(tmp_path: Path):
     now = [1_800_000_000.0]
     with Standin(now=lambda: now[0], generation_s=500) as service:
         client = client_for(service.url, tmp_path)
-        with pytest.raises(RemoteTimeout) as caught:
+        with pytest.raises(RemoteTimeout, match="after 60 s"):
             client.run(request(max_wait_s=60))
-        waited = re.search(r"after (\d+) s", caught.value.text)  # a busy machine looks late
-        assert waited
-        assert 60 <= int(waited[1]) < 500
         now[0] += 600
         assert client.run(request()).metadata[0]["source"] == "resumed"
         assert books(service) == (1, 1, 1)
@@ -238,7 +235,7 @@ def test_really_expired(service: Standin, tmp_path: Path):
     """After 7 days by both clocks the service's word is taken; then a new one may be paid."""
     now = [1_800_000_000.0]
     service._now = lambda: now[0]
-    client = client_for(service.url, tmp_path, fast_clock(wall=lambda: now[0]))
+    client = client_for(service.url, tmp_path, waiting_clock(wall=lambda: now[0]))
     service.fail("result", "500", times=6)
     with pytest.raises(RemoteUnavailable):
         client.run(request())
@@ -338,13 +335,11 @@ def test_list_price_without_a_quote(client: WavespeedClient, service: Standin):
 
 def test_rate_limited_polls_do_not_outlast_the_wait(service: Standin, tmp_path: Path):
     """A minute's pause after each 429 ends with the longest wait, and the image stays collectable."""
-    clock = fast_clock()
-    client = client_for(service.url, tmp_path, clock)
+    client = client_for(service.url, tmp_path)
     service.fail("result", "rate_limit", times=6)
-    started = clock.monotonic()
     with pytest.raises(PaidJobError) as caught:
         client.run(request(max_wait_s=30))
-    assert clock.monotonic() - started < 6 * 60 - 20  # not all of the six pauses
+    assert service.requests["result"] == 1  # the first pause would be too long already
     assert caught.value.billed is Billed.YES
     assert caught.value.prediction_id
     service._faults.clear()

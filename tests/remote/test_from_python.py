@@ -14,7 +14,8 @@ from pulid_pack.pulid_core.wavespeed import Progress, WavespeedClient
 from pulid_pack.pulid_core.wavespeed.command import main
 from pulid_pack.pulid_core.wavespeed.errors import RemoteUnavailable
 from pulid_pack.pulid_core.wavespeed.terminal import TerminalProgress
-from wavespeed_standin import Standin, bomb_png
+from wavespeed_faults import bomb_png
+from wavespeed_standin import Standin
 from wavespeed_testing import client_for, request
 
 PICTURE = Image.fromarray(np.random.default_rng(2).integers(0, 256, (96, 80, 3), np.uint8))

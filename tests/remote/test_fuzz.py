@@ -15,7 +15,8 @@ from pulid_pack.pulid_core.paid_jobs.transport import Reply
 from pulid_pack.pulid_core.wavespeed.answers import Outcome, outcome, parse_prediction
 from pulid_pack.pulid_core.wavespeed.errors import RemoteError
 from pulid_pack.pulid_core.wavespeed.images import decode_image
-from wavespeed_standin import Fault, Standin
+from wavespeed_faults import Fault
+from wavespeed_standin import Standin
 from wavespeed_testing import client_for, fast_clock, request
 
 IDS = st.sampled_from(["pred00000001", "x", "", "a/../b", None, 7, "é" * 9])

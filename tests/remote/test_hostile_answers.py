@@ -15,7 +15,8 @@ from pulid_pack.pulid_core.paid_jobs.transport import Sent, TransportError
 from pulid_pack.pulid_core.wavespeed import AddressPolicy, WavespeedClient
 from pulid_pack.pulid_core.wavespeed.errors import RemoteImageError, UnsafeAddressError
 from pulid_pack.tests.remote.scripted_server import ScriptedServer
-from wavespeed_standin import Fault, Standin, bomb_png, patch, status
+from wavespeed_faults import Fault, bomb_png, patch, status
+from wavespeed_standin import Standin
 from wavespeed_testing import KEY, client_for, request, trusting
 
 QUICK = Limits(connect_s=2, read_s=2, total_s=2)

@@ -18,7 +18,7 @@ from pulid_pack.pulid_core.wavespeed.errors import (
     RemoteUnavailable,
 )
 from wavespeed_standin import Standin
-from wavespeed_testing import client_for, fast_clock, request
+from wavespeed_testing import client_for, request, waiting_clock
 
 
 def test_not_writable(service: Standin, tmp_path: Path):
@@ -98,7 +98,7 @@ def test_results_that_do_not_fit(client: WavespeedClient, service: Standin):
 @pytest.mark.parametrize("error_s", [-86400, -600, 600, 86400])
 def test_wrong_system_time(error_s: float, service: Standin, tmp_path: Path):
     """A clock that is wrong by hours does not hide a lost prediction: the service's time counts."""
-    clock = fast_clock(wall=lambda: time.time() + error_s)
+    clock = waiting_clock(wall=lambda: time.time() + error_s)
     client = client_for(service.url, tmp_path, clock)
     service.fail("submit", "500_after")
     client.run(request())
@@ -109,7 +109,7 @@ def test_wrong_system_time(error_s: float, service: Standin, tmp_path: Path):
 def test_clock_jump_while_waiting(jump_s: float, service: Standin, tmp_path: Path):
     """A jump of the system time between POST and look-up neither hangs nor pays twice."""
     jump = [0.0]
-    clock = fast_clock(wall=lambda: time.time() + jump[0])
+    clock = waiting_clock(wall=lambda: time.time() + jump[0])
     client = client_for(service.url, tmp_path, clock)
     service.fail("submit", "reset_after")
     service.fail("list", "503", times=6)
@@ -126,7 +126,7 @@ def test_clock_that_jumps_by_weeks(jump_s: float, service: Standin, tmp_path: Pa
     service.fail("result", "500", times=6)
     with pytest.raises(RemoteUnavailable):
         client_for(service.url, tmp_path).run(request())
-    clock = fast_clock(wall=lambda: time.time() + jump_s)
+    clock = waiting_clock(wall=lambda: time.time() + jump_s)
     for _ in range(2):
         client_for(service.url, tmp_path, clock).run(request())
     assert (service.paid, service.images_delivered, service.requests["submit"]) == (1, 1, 1)

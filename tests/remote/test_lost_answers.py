@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from email.utils import formatdate
 from pathlib import Path
@@ -11,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pulid_pack.pulid_core.wavespeed import Progress
 from pulid_pack.pulid_core.wavespeed.answers import Prediction, parse_moment
 from pulid_pack.pulid_core.wavespeed.errors import RemoteBatchFailed, RemoteOutcomeUnknown
-from wavespeed_standin import Job, Standin, envelope
-from wavespeed_testing import client_for, fast_clock, request
+from wavespeed_faults import envelope, held
+from wavespeed_standin import Job, Standin
+from wavespeed_testing import client_for, request, until, waiting_clock
 
 DARK, BRIGHT = (np.full((96, 80, 3), value, np.uint8) for value in (10, 240))
 TWO = {"photos": [DARK, BRIGHT]}
@@ -50,6 +54,29 @@ def test_two_found_later(service: Standin, tmp_path: Path):
     batch = client.run(request(max_parallel=1, max_cost_usd=0, **TWO))
     assert batch.images[0].mean() < batch.images[1].mean()
     assert [facts["source"] for facts in batch.metadata] == ["adopted", "adopted"]
+    assert books(service) == (2, 2)
+
+
+def test_found_by_another_run_meanwhile(service: Standin, tmp_path: Path):
+    """A run that waited for its turn collects what the run before it found, and orders nothing."""
+    client = client_for(service.url, tmp_path)
+    service.fail("submit", "500_after")
+    service.fail("list", "not_found")
+    with pytest.raises(RemoteOutcomeUnknown):
+        client.run(request())
+    waits = threading.Event()
+
+    def note(progress: Progress) -> None:
+        if "looking for it" in progress.text:
+            waits.set()
+
+    service.fail("list", held(waits.is_set))
+    with ThreadPoolExecutor(2) as pool:
+        other = pool.submit(client.run, request(seed=8))
+        until(lambda: service.requests["list"] == 2)  # before its own POST
+        own = pool.submit(client.run, request(), progress=note)
+        assert own.result().metadata[0]["source"] == "adopted"
+        assert other.result().metadata[0]["source"] == "new"
     assert books(service) == (2, 2)
 
 
@@ -204,7 +231,7 @@ def test_no_date_and_a_clock_that_is_corrected(jump_s: float, service: Standin, 
     service.date = lambda: None
     service.fail("submit", "500_after")
     service.fail("list", "503", times=6)
-    wrong = fast_clock(wall=lambda: time.time() + jump_s)
+    wrong = waiting_clock(wall=lambda: time.time() + jump_s)
     with pytest.raises(RemoteOutcomeUnknown):
         client_for(service.url, tmp_path, wrong).run(request())
     with pytest.raises(RemoteOutcomeUnknown) as caught:
@@ -220,7 +247,7 @@ def test_honest_dates_and_a_clock_that_is_corrected(
     """The service's clock is enough."""
     service.fail("submit", "500_after")
     service.fail("list", "503", times=6)
-    wrong = fast_clock(wall=lambda: time.time() + jump_s)
+    wrong = waiting_clock(wall=lambda: time.time() + jump_s)
     with pytest.raises(RemoteOutcomeUnknown):
         client_for(service.url, tmp_path, wrong).run(request())
     client_for(service.url, tmp_path).run(request())

@@ -16,7 +16,7 @@ from pulid_pack.pulid_core.wavespeed.images import (
     encode_photo,
     resize_image,
 )
-from wavespeed_standin import bomb_png
+from wavespeed_faults import bomb_png
 from wavespeed_testing import photo
 
 

@@ -13,7 +13,8 @@ from pulid_pack.pulid_core.errors import PulidError
 from pulid_pack.pulid_core.wavespeed import WavespeedClient
 from pulid_pack.pulid_core.wavespeed.credentials import ApiKey, clean_message, find_key
 from pulid_pack.pulid_core.wavespeed.errors import RemoteAuthError
-from wavespeed_standin import SIGNATURE, Standin, envelope, status
+from wavespeed_faults import envelope, status
+from wavespeed_standin import SIGNATURE, Standin
 from wavespeed_testing import KEY, client_for, request
 
 PROMPT = "prompt-canary"

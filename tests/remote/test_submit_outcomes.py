@@ -22,7 +22,8 @@ from pulid_pack.pulid_core.wavespeed.errors import (
     UnsafeAddressError,
 )
 from pulid_pack.pulid_core.wavespeed.images import encode_photo
-from wavespeed_standin import Fault, Standin, envelope, patch, status
+from wavespeed_faults import Fault, envelope, patch, status
+from wavespeed_standin import Standin
 from wavespeed_testing import KEY, client_for, photo, request
 
 SENT_AND_PROCESSED = [

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 import wavespeed_worker
+from wavespeed_faults import Fault, accepted_but, envelope, late, patch, status
 from wavespeed_proxy import HOST, Proxy, make_certificate
-from wavespeed_standin import Fault, Standin, accepted_but, envelope, late, patch, status
+from wavespeed_standin import Standin
 from wavespeed_testing import KEY
 
 pytestmark = pytest.mark.slow

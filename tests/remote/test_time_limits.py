@@ -1,104 +1,142 @@
-"""A limit in seconds is that long: on new and kept connections, for every part of an answer."""
+"""A limit in seconds is that long: on new and kept connections, for every part of an answer.
+
+The seconds are those of a clock that only the tests move on; nothing here depends on a machine's
+speed.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
+from pulid_pack.pulid_core.paid_jobs import clock, crew, exchange
 from pulid_pack.pulid_core.paid_jobs.exchange import Limits
 from pulid_pack.pulid_core.paid_jobs.transport import Sent, TransportError
-from pulid_pack.pulid_core.wavespeed.api import ApiLimits
 from pulid_pack.pulid_core.wavespeed.errors import RemoteCancelled
-from pulid_pack.tests.remote.scripted_server import ScriptedServer, slowly
-from wavespeed_standin import Standin, late
-from wavespeed_testing import client_for, request, trusting
+from pulid_pack.tests.remote.scripted_server import PAUSE_S, Part, ScriptedServer
+from wavespeed_faults import held
+from wavespeed_standin import Standin
+from wavespeed_testing import WIRE, WireClock, client_for, let_threads_end, request, trusting
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 DRIPS = {
-    "header": slowly(b"HTTP/1.1 200 OK\r\nX-Long: ", b"x"),
-    "status line": slowly(b"HTTP/1.1 200 ", b"O"),
-    "informational": slowly(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
-    "body": slowly(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n", b"x"),
-    "chunk extension": slowly(CHUNKED + b"2;", b"x"),
-    "chunk": slowly(CHUNKED + b"ffff\r\n", b"x"),
-    "trailer": slowly(CHUNKED + b"2\r\n{}\r\n0\r\nX-Trailer: ", b"x"),
-    "trailers": slowly(CHUNKED + b"2\r\n{}\r\n0\r\n", b"X-Trailer: x\r\n"),
-    "silence": slowly(b"", b"", 0.1),
+    "header": (b"HTTP/1.1 200 OK\r\nX-Long: ", b"x"),
+    "status line": (b"HTTP/1.1 200 ", b"O"),
+    "informational": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "body": (b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n", b"x"),
+    "chunk extension": (CHUNKED + b"2;", b"x"),
+    "chunk": (CHUNKED + b"ffff\r\n", b"x"),
+    "trailer": (CHUNKED + b"2\r\n{}\r\n0\r\nX-Trailer: ", b"x"),
+    "trailers": (CHUNKED + b"2\r\n{}\r\n0\r\n", b"X-Trailer: x\r\n"),
+    "silence": (b"", b""),
 }
+LIMIT_S, STEP_S = 30, 12
 
 
-def test_headers_may_take_as_long_as_the_limit_says():
+def endless(dripped: bytes, hand: WireClock, late: threading.Event) -> Iterable[Part]:
+    """Pieces for as long as the client takes them, while time passes until just beyond the limit.
+
+    Args:
+        late: Set once the client has waited for all of it but a step.
+    """
+    end = time.monotonic() + 100
+    while time.monotonic() < end:
+        yield dripped
+        left_s = hand.since + LIMIT_S - hand.now
+        if left_s < STEP_S:
+            late.set()
+        yield hand.passed(STEP_S) if left_s >= 0 else pause
+
+
+def pause() -> bool:
+    time.sleep(PAUSE_S)
+    return True
+
+
+@pytest.mark.parametrize("seconds", [29, 59])
+def test_headers_may_take_as_long_as_the_limit_says(seconds: int):
     """Longer than the limit for connecting, on a new connection and on a kept one."""
-    limits = Limits(connect_s=0.3, read_s=3, total_s=3)
-    with ScriptedServer(lambda: [0.8, OK]) as server:
-        transport = trusting(server.url)
+    hand = WireClock()
+    limits = Limits(read_s=seconds + 1)
+    with ScriptedServer(lambda: [hand.passed(seconds), OK]) as server:
+        transport = trusting(server.url, hand)
         for _ in range(2):
             assert transport.send("GET", f"{server.url}/x", limits=limits).json() == {}
         assert (server.connections, server.requests) == (1, 2)
+    assert hand.now == 2 * seconds
 
 
 @pytest.mark.parametrize("part", DRIPS)
 def test_no_part_may_take_longer(part: str):
     """A server that sends a byte now and then is hung up on, whichever part it sends."""
-    with ScriptedServer(DRIPS[part]) as server:
-        started = time.monotonic()
-        with pytest.raises(TransportError) as caught:
-            trusting(server.url).send(
-                "GET", f"{server.url}/x", limits=Limits(connect_s=5, read_s=0.5, total_s=0.5)
-            )
+    hand, late = WireClock(), threading.Event()
+    head, dripped = DRIPS[part]
+
+    def script() -> Iterable[Part]:
+        yield head
+        yield from endless(dripped, hand, late)
+
+    with ScriptedServer(script) as server:
+        limits = Limits(read_s=LIMIT_S, total_s=LIMIT_S)
+        with pytest.raises(TransportError, match="no answer in time") as caught:
+            trusting(server.url, hand).send("GET", f"{server.url}/x", limits=limits)
         assert caught.value.sent is Sent.MAYBE
-        assert time.monotonic() - started < 5
+        assert late.is_set()
 
 
 @pytest.mark.parametrize("part", DRIPS)
 def test_a_stop_reaches_every_part(part: str):
-    """Within a second, and no thread of the exchange outlives it."""
+    """While no limit ever passes; and no thread of the exchange outlives it."""
     stop = threading.Event()
-    with ScriptedServer(DRIPS[part]) as server:
-        transport = trusting(server.url)
-        threading.Timer(0.2, stop.set).start()
-        started = time.monotonic()
-        with pytest.raises(RemoteCancelled):
-            transport.send("GET", f"{server.url}/x", limits=Limits(), cancelled=stop.is_set)
-        assert time.monotonic() - started < 2
-    deadline = time.monotonic() + 2
-    while ours() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not ours()
+    head, dripped = DRIPS[part]
+
+    def script() -> Iterable[Part]:
+        yield head
+        yield dripped
+        stop.set()
+        while True:
+            yield dripped
+            yield pause
+
+    with ScriptedServer(script) as server, pytest.raises(RemoteCancelled):
+        trusting(server.url, WireClock()).send(
+            "GET", f"{server.url}/x", limits=Limits(), cancelled=stop.is_set
+        )
+    let_threads_end()
 
 
-def ours() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("wavespeed")]
+def test_a_stop_is_looked_for_at_least_three_times_a_second():
+    """Whatever is waited for: an answer, a pause, other threads."""
+    assert max(exchange.WATCH_S, clock.SLICE_S, crew.SUPERVISION_S) <= 1 / 3
 
 
-def test_a_cancelled_run_leaves_no_lock_behind(service: Standin, tmp_path):
-    """The next run of the same inputs does not wait for the one that was stopped."""
-    service.fail("result", late(20))
+def test_a_cancelled_run_leaves_no_lock_behind(service: Standin, tmp_path: Path):
+    """The next run of the same inputs gets its picture while the old answer is still held."""
+    service.fail("result", held(lambda: False))
     client = client_for(service.url, tmp_path)
     with pytest.raises(RemoteCancelled):
         client.run(request(), cancelled=lambda: service.requests["result"] > 0)
-    started = time.monotonic()
     client.run(request())
-    assert time.monotonic() - started < 10
+    let_threads_end()
     assert (service.paid, service.requests["submit"]) == (1, 1)
 
 
-def test_late_answers_are_not_lost(service: Standin, tmp_path):
+def test_late_answers_are_not_lost(service: Standin, tmp_path: Path):
     """A slow acceptance is an acceptance, and a slow upload is sent once."""
-    patient = Limits(connect_s=0.3, read_s=5, total_s=5)
-    service.fail("upload", late(0.7))
-    service.fail("submit", late(0.7))
-    client = client_for(service.url, tmp_path, limits=ApiLimits(submit=patient, upload=patient))
-    assert client.run(request()).metadata[0]["source"] == "new"
+    service.fail("upload", held(WIRE.passed(119)))
+    service.fail("submit", held(WIRE.passed(59)))
+    assert client_for(service.url, tmp_path).run(request()).metadata[0]["source"] == "new"
     assert (service.requests["upload"], service.requests["submit"]) == (1, 1)
     assert service.requests["list"] == 0
 
 
-def test_sync_mode_waits(tmp_path):
+def test_sync_mode_waits(service: Standin, tmp_path: Path):
     """One long request gives the picture, with no look at the list and none at the prediction."""
-    with Standin(generation_s=1.2, sync_wait_s=5) as service:
-        batch = client_for(service.url, tmp_path).run(request(sync_mode=True))
-        assert batch.metadata[0]["source"] == "new"
-        assert service.requests["list"] == service.requests["result"] == 0
+    service.fail("submit", held(WIRE.passed(119)))
+    batch = client_for(service.url, tmp_path).run(request(sync_mode=True))
+    assert batch.metadata[0]["source"] == "new"
+    assert service.requests["list"] == service.requests["result"] == 0
