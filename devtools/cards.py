@@ -50,6 +50,7 @@ CARDS = {
     "11": Card(("6 scenes,", "no GPU"), color=HOSTED),
     "12": Card(("hosted, then", "your FLUX"), color=HOSTED),
     "15": Card(("faces", "repainted"), ("group.png",), "#a1309b"),
+    "16": Card(("here or", "hosted"), color=HOSTED),
 }
 """By the number that a workflow's name begins with."""
 
