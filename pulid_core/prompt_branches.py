@@ -41,3 +41,22 @@ def _sources(inputs: dict[str, Any]) -> list[str]:
         for value in inputs.values()
         if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
     ]
+
+
+def runs_on_workers(prompt: dict[str, Any], key: str) -> bool:
+    """Whether a node runs on several machines, as ComfyUI-Distributed arranges it.
+
+    That pack sends a worker what lies before its collector, with `is_worker` set there; the master's own
+    prompt lists the workers in `enabled_worker_ids`.
+
+    Args:
+        prompt: As ComfyUI runs it.
+        key: Of the node.
+    """
+    shared = [
+        other
+        for other, node in prompt.items()
+        if node["inputs"].get("is_worker") is True
+        or node["inputs"].get("enabled_worker_ids") not in (None, "", "[]", [])
+    ]
+    return key in _upstream(prompt, shared)

@@ -5,7 +5,7 @@ import copy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pulid_pack.pulid_core.prompt_branches import without_input
+from pulid_pack.pulid_core.prompt_branches import runs_on_workers, without_input
 
 PROMPT = {
     "shared": {"class_type": "Text", "inputs": {"value": "a portrait"}},
@@ -57,3 +57,25 @@ def test_no_kept_node_loses_what_feeds_it(prompt, key):
         if other == key:
             expected.pop("a", None)
         assert node["inputs"] == expected
+
+
+def collected(**inputs) -> dict:
+    collector = {"class_type": "DistributedCollector", "inputs": {"images": ["local", 0], **inputs}}
+    after = {"class_type": "Order", "inputs": {"image": ["collect", 0]}}
+    return PROMPT | {"collect": collector, "after": after}
+
+
+@pytest.mark.parametrize(
+    "inputs", [{"is_worker": True}, {"is_worker": False, "enabled_worker_ids": '["w1", "w2"]'}]
+)
+def test_what_lies_before_a_collector_runs_on_every_machine(inputs):
+    prompt = collected(**inputs)
+    assert {key for key in prompt if runs_on_workers(prompt, key)} == {
+        *("shared", "load", "local", "collect")
+    }
+
+
+@pytest.mark.parametrize("inputs", [{}, {"is_worker": False, "enabled_worker_ids": "[]"}])
+def test_without_workers_all_run_once(inputs):
+    prompt = collected(**inputs)
+    assert not any(runs_on_workers(prompt, key) for key in prompt)
