@@ -4,6 +4,7 @@
     python pulid.py convert OLD.json NEW.json   put our nodes into an older pack's workflow
     python pulid.py remote                 what was paid at WaveSpeed: list, collect, delete
     python pulid.py portraits TABLE.csv    many portraits, on your ComfyUI servers or at WaveSpeed
+    python pulid.py evaluate PHOTOS        how alike: fixed prompts, two judges, one table
 
 Runs with the Python that runs ComfyUI, also on its own standard library.
 """
@@ -147,6 +148,13 @@ def portraits(arguments: list[str]) -> int:
     return run_with_painters(parser(), run, arguments)
 
 
+def evaluate(arguments: list[str]) -> int:
+    """Paint people through fixed prompts, and measure likeness with face models of your choice."""
+    from pulid_core.evaluation.command import parser, run
+
+    return run_with_painters(parser(), run, arguments)
+
+
 def run_with_painters(
     commands: argparse.ArgumentParser, run: Callable[..., None], arguments: list[str]
 ) -> int:
@@ -200,7 +208,8 @@ def parser() -> argparse.ArgumentParser:
     convert_command.add_argument("old", type=Path, help="JSON, or a picture that holds it")
     convert_command.add_argument("new", type=Path, help="the file to write")
     names.add_parser("remote", help=remote.__doc__, add_help=False)
-    names.add_parser("portraits", help=portraits.__doc__, add_help=False)
+    for command in (portraits, evaluate):
+        names.add_parser(command.__name__, help=command.__doc__, add_help=False)
     return commands
 
 
@@ -210,7 +219,7 @@ def main() -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a Windows code page lacks much
     # At the end: this folder's `nodes` must not stand before another module of that name.
     sys.path.append(str(ROOT))
-    own_parser = {"remote": remote, "portraits": portraits}
+    own_parser = {"remote": remote, "portraits": portraits, "evaluate": evaluate}
     try:
         if command := own_parser.get("".join(sys.argv[1:2])):
             return command(sys.argv[2:])

@@ -20,8 +20,8 @@ from ..pulid_core.portraits.table import portraits_of
 from .measure import Row
 
 SERVERS = (1, 2, 4)
-PORTRAITS = 24
-WAIT_S = 1.5
+PORTRAITS = 12
+WAIT_S = 4
 RUNS = 3
 
 

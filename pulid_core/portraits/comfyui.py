@@ -69,6 +69,11 @@ class ComfyUI:
             time.sleep(POLL_S)
         return b""
 
+    def memory_bytes(self) -> int | None:
+        """What is in use on the server's first device."""
+        devices = self._json("GET", "system_stats").get("devices") or [{}]
+        return devices[0].get("vram_total", 0) - devices[0].get("vram_free", 0) or None
+
     def _queue(self, portrait: Portrait, number: str) -> None:
         photo = portrait.photo.read_bytes()
         name = f"{hashlib.sha256(photo).hexdigest()[:16]}{portrait.photo.suffix.lower()}"

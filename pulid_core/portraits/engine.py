@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple, Protocol, cast
@@ -27,6 +28,10 @@ class Painter(Protocol):
         """Give the file of a portrait; see `ComfyUI.paint`."""
         ...
 
+    def memory_bytes(self) -> int | None:
+        """What its models take now, where that can be known."""
+        ...
+
 
 class Outcome(NamedTuple):
     """What became of one portrait at one painter."""
@@ -36,6 +41,9 @@ class Outcome(NamedTuple):
     error: str = ""
     is_lost: bool = False
     """Whether the painter can paint nothing more."""
+    seconds: float = 0.0
+    memory_bytes: int | None = None
+    """In use at the painter's machine after the picture."""
 
 
 class _NoService:
@@ -64,9 +72,11 @@ def paint(portrait: Portrait) -> Outcome:
     """The task: runs in a thread of a worker, and stops when that closes."""
     worker = distributed.get_worker()
     painter = cast(_Seat, worker.plugins[PLUGIN]).painter
+    begin = time.monotonic()
     try:
         file = painter.paint(portrait, lambda: worker.status != Status.running)
-        return Outcome(painter.name, file)
+        seconds = time.monotonic() - begin
+        return Outcome(painter.name, file, seconds=seconds, memory_bytes=painter.memory_bytes())
     except PainterLostError as error:
         return Outcome(painter.name, error=str(error), is_lost=True)
     except (PortraitError, OSError) as error:

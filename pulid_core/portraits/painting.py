@@ -74,7 +74,7 @@ def painters_of(
         PortraitsError: It would cost more than allowed, or nobody agreed.
     """
     with importing("distributed", "Painting many portraits"):
-        from . import engine as _  # noqa: F401 - asked for before anything is paid
+        import distributed as _  # noqa: F401 - before anything is paid
     if graph:
         from .comfyui import ComfyUI
 

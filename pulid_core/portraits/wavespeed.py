@@ -13,6 +13,7 @@ from .errors import PainterLostError, PortraitError
 from .table import Portrait
 
 AT_ONCE = 2
+SIZE = "1024*1024"
 
 
 class Wavespeed:
@@ -41,6 +42,7 @@ class Wavespeed:
             batch = self._client.generate(
                 portrait.photo,
                 portrait.prompt,
+                size=SIZE,
                 seed=portrait.seed,
                 max_cost_usd=self._price_usd,
                 cancelled=stopped,
@@ -51,3 +53,6 @@ class Wavespeed:
         file = io.BytesIO()
         Image.fromarray((batch.images[0] * 255).round().astype("uint8")).save(file, "PNG")
         return file.getvalue()
+
+    def memory_bytes(self) -> None:
+        """The service does not tell."""

@@ -92,6 +92,8 @@ class Handler(BaseHTTPRequestHandler):
             number = path.rpartition("/")[2]
             entry = self.fake.history.get(number)
             self.answer({number: entry} if entry else {})
+        elif path == "/system_stats":
+            self.answer({"devices": [{"vram_total": 2**34, "vram_free": 2**33}]})
         elif path == "/queue":
             self.answer(self.fake.look())
         elif path == "/view" and "type=output" in query:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -9,13 +10,16 @@ from pathlib import Path
 import psutil
 import pytest
 from PIL import Image, PngImagePlugin
+from pulid_pack.devtools.comfyui import ROOT
 from pulid_pack.devtools.wavespeed_standin import Standin
 from pulid_pack.devtools.wavespeed_testing import client_for
 from pulid_pack.pulid_core import wavespeed
 from pulid_pack.pulid_core.errors import MissingDependencyError
 from pulid_pack.pulid_core.portraits import comfyui, command, engine
+from pulid_pack.pulid_core.portraits import wavespeed as hosted
 from pulid_pack.pulid_core.portraits.errors import PortraitsError
 from pulid_pack.pulid_core.portraits.table import read_table
+from pulid_pack.pulid_core.wavespeed.api import ApiLimits
 from pulid_pack.tests.portraits.fake_comfyui import GRAPH, FakeComfyUI
 
 TABLE = 'person,prompt,seed\nanna.png,in the rain,1\nben.png,"at sea,\nby night",2\n,,3\n'
@@ -278,7 +282,8 @@ def test_a_graph_that_pays_runs_on_one_server_alone(desk):
 @pytest.fixture
 def service(desk, monkeypatch):
     with Standin(key="wsk-canary-0123456789abcdef") as standin:
-        client = client_for(standin.url, desk.folder / "state")
+        client = client_for(standin.url, desk.folder / "state", limits=ApiLimits())
+        monkeypatch.setattr(hosted, "SIZE", "256*256")
         monkeypatch.setattr(wavespeed, "WavespeedClient", lambda state: client, raising=False)
         yield standin
 
@@ -299,3 +304,18 @@ def test_wavespeed_paints_nothing_without_consent_or_above_the_limit(service, de
     with pytest.raises(PortraitsError, match=r"At most \$0\.20 may be spent, but 12 pictures"):
         desk.run("wavespeed", more=["--yes", "--max-cost", "0.2"])
     assert service.paid == 0
+
+
+@pytest.mark.parametrize("name", ["portraits", "evaluate"])
+def test_as_it_is_typed(name, tmp_path):
+    """From the pack's folder: help, and one sentence on what is not there."""
+    typed = [sys.executable, str(ROOT / "pulid.py"), name]
+    told = subprocess.run([*typed, "--help"], capture_output=True, text=True, check=True).stdout
+    assert "--servers" in told
+    more = ["absent", "--judges", "absent"] if name == "evaluate" else ["absent"]
+    done = subprocess.run(
+        [*typed, *more], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 2
+    assert "Traceback" not in done.stderr
