@@ -64,9 +64,9 @@ def distributed(prompt: Prompt) -> Prompt:
             prompt = prompt | {"seed": {"class_type": "DistributedSeed", "inputs": {"seed": 5}}}
             node["inputs"]["seed"] = ["seed", 0]
     save = prompt[only(prompt, "SaveImage")]["inputs"]
-    collector = {"class_type": "DistributedCollector", "inputs": {"images": save["images"]}}
+    collect = {"images": save["images"], "load_balance": False}
     save["images"] = ["collector", 0]
-    return prompt | {"collector": collector}
+    return prompt | {"collector": {"class_type": "DistributedCollector", "inputs": collect}}
 
 
 def run(master: ComfyServer, prompt: Prompt) -> tuple[int, str]:

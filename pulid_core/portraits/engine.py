@@ -88,8 +88,8 @@ def paint_all(
 ) -> Generator[tuple[Portrait, Outcome]]:
     """Paint everything, and yield what came of each portrait as soon as it is known.
 
-    A portrait of a lost painter goes to the others; one that fails is tried elsewhere first. When no
-    painter is left, the rest is not yielded.
+    A portrait of a lost painter goes to the others, and so does one that failed. When those are lost, too,
+    the rest is not yielded.
 
     Args:
         portraits: Each once.
@@ -116,11 +116,13 @@ def _outcomes(
 ) -> Generator[tuple[Portrait, Outcome]]:
     failures: Counter[Portrait] = Counter()
     asked = {portrait.digest: portrait for portrait in portraits}  # by the key of the task
+    waiting_for = dict.fromkeys(asked, frozenset(names))
     coming = distributed.as_completed(
         client.map(paint, portraits, key=list(asked)), with_results=True
     )
     for future, outcome in coming:
         portrait = asked[future.key]
+        del waiting_for[future.key]
         failures[portrait] += bool(outcome.error) and not outcome.is_lost
         is_over = not outcome.error or failures[portrait] == tries
         is_news = outcome.is_lost and outcome.painter in names
@@ -129,12 +131,9 @@ def _outcomes(
         if is_news:
             names.remove(outcome.painter)
             client.retire_workers(names=[outcome.painter])
-        if not names:
-            return
-        if not is_over:
+        if not is_over and names:
             key = f"{portrait.digest} {len(asked)}"
-            asked[key] = portrait
-            others = sorted(names - {outcome.painter} or names)
-            coming.add(
-                client.submit(paint, portrait, key=key, workers=others, allow_other_workers=True)
-            )
+            asked[key], waiting_for[key] = portrait, frozenset(names - {outcome.painter} or names)
+            coming.add(client.submit(paint, portrait, key=key, workers=sorted(waiting_for[key])))
+        if not any(names & others for others in waiting_for.values()):
+            return  # all that would paint the rest are lost

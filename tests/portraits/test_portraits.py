@@ -164,6 +164,23 @@ def test_a_failed_portrait_is_tried_elsewhere_first(desk):
         assert len(whole.painted) == len(set(whole.painted)) == ALL
 
 
+def test_what_failed_here_and_has_nobody_else_left_is_named(desk):
+    """One server fails all, and the other, which would paint them, is lost."""
+    with FakeComfyUI(fails=lambda _: True) as broken, FakeComfyUI(looks=3) as lost:
+        look = lost.look
+
+        def look_until_two():
+            if len(lost.painted) == 2:
+                lost.status = 500
+                return {}
+            return look()
+
+        lost.look = look_until_two
+        with pytest.raises(PortraitsError, match="12 portraits were wanted, but 10 are missing"):
+            desk.run(broken.url, lost.url)
+    assert len(desk.pictures()) == 2
+
+
 def test_a_portrait_that_fails_everywhere_stops_no_other(desk):
     with FakeComfyUI(fails=lambda text: "rain" in text) as server:
         with pytest.raises(PortraitsError, match="12 portraits were wanted, but 6 are missing"):
