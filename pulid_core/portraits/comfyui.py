@@ -117,6 +117,8 @@ class ComfyUI:
                     if answer.ok or (path == "prompt" and answer.status_code == 400):
                         return answer.raw.read(MAX_ANSWER_BYTES, decode_content=True)
                     reason = f"HTTP {answer.status_code}"
+                    if path in ("view", "upload/image") and 404 <= answer.status_code < 500:
+                        raise PortraitError(f"{self.name} refuses /{path}: {reason}.")
             except (OSError, requests.RequestException) as error:
                 reason = type(error).__name__
             if time.monotonic() > deadline:

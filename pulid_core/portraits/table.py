@@ -41,17 +41,20 @@ class Portrait:
 def portraits_of(
     people: Iterable[Path], prompts: Iterable[str], seeds: Iterable[int], settings: str
 ) -> list[Portrait]:
-    """Every person with every prompt and every seed; a person's stay together, which caches like.
+    """Every person with every prompt and every seed, once; a person's stay together, which caches like.
 
     Args:
         people: Files of photos.
         settings: What else decides how a picture looks, such as the graph.
     """
-    photos = {photo: hashlib.sha256(photo.read_bytes()).hexdigest() for photo in people}
-    return [
+    photos = {
+        photo: f"{photo.name} {hashlib.sha256(photo.read_bytes()).hexdigest()}" for photo in people
+    }
+    portraits = (
         Portrait(photo, prompt, seed, _digest(settings, photos[photo], prompt, str(seed)))
         for photo, prompt, seed in itertools.product(photos, prompts, seeds)
-    ]
+    )
+    return list({portrait.digest: portrait for portrait in portraits}.values())
 
 
 def _digest(*parts: str) -> str:

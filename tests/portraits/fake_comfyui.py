@@ -26,6 +26,7 @@ class FakeComfyUI:
     def __init__(self, looks=1, fails=lambda text: False):
         self.looks, self.fails = looks, fails
         self.refusal = None
+        self.is_empty = False
         self.status = 200
         self.files, self.left, self.history = {}, {}, {}
         self.painted, self.queued, self.failures = [], Counter(), Counter()
@@ -96,7 +97,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer({"devices": [{"vram_total": 2**34, "vram_free": 2**33}]})
         elif path == "/queue":
             self.answer(self.fake.look())
-        elif path == "/view" and "type=output" in query:
+        elif path == "/view" and "type=output" in query and not self.fake.is_empty:
             file = io.BytesIO()
             Image.new("RGB", (40, 40), "teal").save(file, "PNG")
             self.answer(file.getvalue())

@@ -201,6 +201,25 @@ def test_a_server_without_the_models_says_so_and_takes_no_part(desk):
     assert sum("cannot run the graph" in line and "UNETLoader" in line for line in desk.said) == 1
 
 
+def test_a_picture_that_was_deleted_at_the_server_stops_no_other(desk):
+    """It is in the server's history, and its file is gone."""
+    with FakeComfyUI() as server:
+        desk.run(server.url)
+        desk.pictures()[0].unlink()
+        server.is_empty = True
+        with pytest.raises(PortraitsError, match="1 portraits were wanted, but 1 are missing"):
+            desk.run(server.url)
+    assert sum("refuses /view: HTTP 404" in line for line in desk.said) == 1
+
+
+def test_the_same_photo_under_another_name_is_painted_for_both_names(desk):
+    (desk.folder / "ben.png").write_bytes((desk.folder / "anna.png").read_bytes())
+    with FakeComfyUI() as server:
+        desk.run(server.url)
+        assert len(server.painted) == ALL
+    assert len(desk.pictures()) == ALL
+
+
 def test_the_engine_opens_no_port_and_leaves_no_thread(desk):
     def listening():
         return {c.laddr for c in psutil.Process().net_connections() if c.status == "LISTEN"}
