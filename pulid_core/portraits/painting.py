@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import importing
+from ..wavespeed.price_and_limits import LIST_PRICE_USD
 from ..whole_file import write_whole
 from .errors import PortraitsError
 from .graph import PLACES, Graph
@@ -75,25 +76,36 @@ def painters_of(
     """
     with importing("distributed", "Painting many portraits"):
         import distributed as _  # noqa: F401 - before anything is paid
-    if graph:
-        from .comfyui import ComfyUI
-
-        return [ComfyUI(address, graph) for address in dict.fromkeys(options.servers)]
-    from ..wavespeed import WavespeedClient
-    from .wavespeed import Wavespeed
-
-    client = WavespeedClient(options.state)
-    price_usd = client.account().price_usd
+    painters, price_usd = _wavespeed(options) if graph is None else _servers(options, graph)
     cost = f"{count} pictures at ${price_usd:.3f} are ${count * price_usd:.2f}"
-    say(f"{cost}; what was paid within 7 days is not paid again.")
+    if price_usd:
+        say(f"{cost}; what was paid within 7 days is not paid again.")
     if count * price_usd > options.max_cost + 1e-9:
         raise PortraitsError(
             f"At most ${options.max_cost:.2f} may be spent, but {cost}. Nothing was ordered. "
             "Raise --max-cost, or ask for fewer."
         )
-    if count and not (options.yes or agreed()):
+    if price_usd and count and not (options.yes or agreed()):
         raise PortraitsError("Your word was wanted before money is spent. Nothing was ordered.")
-    return [Wavespeed(client, price_usd)]
+    return painters
+
+
+def _wavespeed(options: argparse.Namespace) -> tuple[list[Painter], float]:
+    """The service, and what it asks for a picture."""
+    from ..wavespeed import WavespeedClient
+    from .wavespeed import Wavespeed
+
+    client = WavespeedClient(options.state)
+    price_usd = client.account().price_usd
+    return [Wavespeed(client, price_usd)], price_usd
+
+
+def _servers(options: argparse.Namespace, graph: Graph) -> tuple[list[Painter], float]:
+    """The servers, and what a picture costs when the graph has the paid node."""
+    from .comfyui import ComfyUI
+
+    painters: list[Painter] = [ComfyUI(one, graph) for one in dict.fromkeys(options.servers)]
+    return painters, LIST_PRICE_USD if PAID_NODE in graph.kinds else 0.0
 
 
 def paint(

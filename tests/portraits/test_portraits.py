@@ -313,6 +313,13 @@ def test_a_graph_that_pays_runs_on_one_server_alone(desk):
     (desk.folder / "graph.json").write_text(json.dumps(GRAPH | {"5": paying}))
     with pytest.raises(PortraitsError, match="would be paid twice"):
         desk.run("http://127.0.0.1:9", "http://127.0.0.1:10")
+    with FakeComfyUI() as server:
+        with pytest.raises(PortraitsError, match="Your word was wanted"):
+            desk.run(server.url)
+        assert "12 pictures at $0.020 are $0.24" in desk.said[-1]
+        assert server.painted == []
+        desk.run(server.url, agreed=lambda: True)
+        assert len(server.painted) == ALL
 
 
 @pytest.fixture
