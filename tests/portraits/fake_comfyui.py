@@ -25,7 +25,7 @@ class FakeComfyUI:
 
     def __init__(self, looks=1, fails=lambda text: False):
         self.looks, self.fails = looks, fails
-        self.refusal = None
+        self.refusal, self.refused = None, 0
         self.is_empty = False
         self.status = 200
         self.files, self.left, self.history = {}, {}, {}
@@ -54,6 +54,7 @@ class FakeComfyUI:
     def take(self, body):
         number = body["prompt_id"]
         if self.refusal:
+            self.refused += 1
             return 400, self.refusal
         self.left[number] = (self.looks, body["prompt"])
         self.queued[number] += 1

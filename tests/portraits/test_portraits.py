@@ -198,6 +198,7 @@ def test_a_server_without_the_models_says_so_and_takes_no_part(desk):
         poor.refusal = {"error": {"message": "failed"}, "node_errors": errors}
         desk.run(poor.url, rich.url)
         assert len(rich.painted) == ALL
+        assert poor.refused <= 2  # the second was on its way
     assert sum("cannot run the graph" in line and "UNETLoader" in line for line in desk.said) == 1
 
 
