@@ -45,7 +45,9 @@ def parser() -> argparse.ArgumentParser:
         names.add_parser(command.__name__, help=command.__doc__)
     bench = names.add_parser("bench", help=commands.bench.__doc__)
     bench.add_argument(
-        "names", nargs="*", help="encode, injection, startup, or gpu; else the first three"
+        "names",
+        nargs="*",
+        help="encode, injection, startup, portraits, or gpu; else the first four",
     )
     bench.add_argument("--small", action="store_true", help="gpu: tiny, also on a CPU")
     bench.add_argument(

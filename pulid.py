@@ -3,6 +3,8 @@
     python pulid.py models                 which model files there are, and where; with names: fetch them
     python pulid.py convert OLD.json NEW.json   put our nodes into an older pack's workflow
     python pulid.py remote                 what was paid at WaveSpeed: list, collect, delete
+    python pulid.py portraits TABLE.csv    many portraits, on your ComfyUI servers or at WaveSpeed
+    python pulid.py evaluate PHOTOS        how alike: fixed prompts, two judges, one table
 
 Runs with the Python that runs ComfyUI, also on its own standard library.
 """
@@ -15,6 +17,7 @@ if sys.version_info < (3, 10):  # noqa: UP036 - whoever reads the sentence runs 
 import argparse
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -85,13 +88,13 @@ def existing(folder: Path) -> Path:
     return folder.absolute()
 
 
-def agreed() -> bool:
-    """Ask whether to download."""
+def agreed(question: str = "Download these?", what: str = "the download starts") -> bool:
+    """Ask whether to go on."""
     if not sys.stdin.isatty():
-        say("No terminal to ask on: with --yes the download starts without asking.")
+        say(f"No terminal to ask on: with --yes {what} without asking.")
         return False
     try:
-        return input("Download these? [y/N] ").strip().lower() in ("y", "yes")
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         say("")
         return False
@@ -130,13 +133,49 @@ def convert(options: argparse.Namespace) -> int:
 
 def remote(arguments: list[str]) -> int:
     """List, collect or delete what was paid at WaveSpeed; with the record of the ComfyUI around the pack."""
-    from pulid_core.model_files.finder import comfyui_around
     from pulid_core.wavespeed.command import main as run
 
-    comfyui = comfyui_around(ROOT)
-    if comfyui and not any(a.split("=")[0] == "--state" for a in arguments):
-        arguments = ["--state", str(comfyui / "user" / STATE_FOLDER), *arguments]
+    state = state_folder()
+    if state and not any(a.split("=")[0] == "--state" for a in arguments):
+        arguments = ["--state", str(state), *arguments]
     return run(arguments)
+
+
+def portraits(arguments: list[str]) -> int:
+    """Paint a table of people, prompts and seeds, on ComfyUI servers or at WaveSpeed."""
+    from pulid_core.portraits.command import parser, run
+
+    return run_with_painters(parser(), run, arguments)
+
+
+def evaluate(arguments: list[str]) -> int:
+    """Paint people through fixed prompts, and measure likeness with face models of your choice."""
+    from pulid_core.evaluation.command import parser, run
+
+    return run_with_painters(parser(), run, arguments)
+
+
+def run_with_painters(
+    commands: argparse.ArgumentParser, run: Callable[..., None], arguments: list[str]
+) -> int:
+    """Run a command that paints, with the record of the ComfyUI around the pack."""
+    from pulid_core.errors import PulidError
+
+    options = commands.parse_args(arguments)
+    options.state = options.state or state_folder()
+    try:
+        run(options, say, lambda: agreed("Pay this?", "it is paid"))
+    except (PulidError, OSError) as error:
+        raise UsageError(str(error)) from error
+    return 0
+
+
+def state_folder() -> Path | None:
+    """Where the remote node of the ComfyUI around the pack keeps key and record."""
+    from pulid_core.model_files.finder import comfyui_around
+
+    comfyui = comfyui_around(ROOT)
+    return comfyui / "user" / STATE_FOLDER if comfyui else None
 
 
 def say(text: str) -> None:
@@ -169,6 +208,8 @@ def parser() -> argparse.ArgumentParser:
     convert_command.add_argument("old", type=Path, help="JSON, or a picture that holds it")
     convert_command.add_argument("new", type=Path, help="the file to write")
     names.add_parser("remote", help=remote.__doc__, add_help=False)
+    for command in (portraits, evaluate):
+        names.add_parser(command.__name__, help=command.__doc__, add_help=False)
     return commands
 
 
@@ -178,10 +219,11 @@ def main() -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a Windows code page lacks much
     # At the end: this folder's `nodes` must not stand before another module of that name.
     sys.path.append(str(ROOT))
-    if sys.argv[1:2] == ["remote"]:  # has a parser of its own
-        return remote(sys.argv[2:])
-    options = parser().parse_args()
+    own_parser = {"remote": remote, "portraits": portraits, "evaluate": evaluate}
     try:
+        if command := own_parser.get("".join(sys.argv[1:2])):
+            return command(sys.argv[2:])
+        options = parser().parse_args()
         return {"models": models, "convert": convert}[options.command](options)
     except UsageError as error:
         say(f"\n{error}")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-BENCHMARKS = ("encode", "injection", "startup", "waiting")
+BENCHMARKS = ("encode", "injection", "startup", "waiting", "portraits")
 GPU = "gpu"
 
 

@@ -52,6 +52,7 @@ CARDS = {
     "13": Card(("only who", "looks alike"), color=SAVED),
     "14": Card(("as little", "as it needs"), color="#6b6b6b"),
     "15": Card(("faces", "repainted"), ("group.png",), "#a1309b"),
+    "16": Card(("here or", "hosted"), color=HOSTED),
 }
 """By the number that a workflow's name begins with."""
 

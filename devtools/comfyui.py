@@ -147,6 +147,11 @@ class ComfyServer:
             member.kill()
         process.wait()
 
+    def kill(self) -> None:
+        """End the server at once, as a crash does; it writes and answers nothing more."""
+        self._process.kill()
+        self._process.wait()
+
     def press_ctrl_c(self, timeout_s: float) -> None:
         """End the server as a user does in its terminal.
 

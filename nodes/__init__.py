@@ -15,6 +15,7 @@ from .identity_files import PulidLoadIdentity, PulidSaveIdentity
 from .injection_options import PulidInjectionOptions
 from .likeness_gate import PulidLikenessGate
 from .loader import PulidLoader
+from .local_or_hosted import PulidLocalOrHosted, drop_unchosen
 from .model_files import register_folders
 from .old_workflows import replace_old_nodes
 from .regions import PulidRegions
@@ -27,8 +28,11 @@ class PulidExtension(ComfyExtension):
 
     async def on_load(self) -> None:
         """Make our model folders known before any node lists them; stand in for older packs."""
+        from server import PromptServer
+
         register_folders()
         await replace_old_nodes()
+        PromptServer.instance.add_on_prompt_handler(drop_unchosen)
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All nodes of the pack."""
@@ -51,6 +55,7 @@ class PulidExtension(ComfyExtension):
             PulidContactSheet,
             WavespeedFluxPulidRemote,
             WavespeedAccount,
+            PulidLocalOrHosted,
         ]
 
 

@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from .display import shown
 from .values import require_values
 from .wavespeed_inputs import STATE_FOLDER, batch_inputs, expert_inputs, limit_inputs, main_inputs
+from .wavespeed_workers import refuse_on_workers
 
 if TYPE_CHECKING:
     from ..pulid_core.wavespeed import Batch, Progress
@@ -39,6 +40,7 @@ class WavespeedFluxPulidRemote(io.ComfyNode):
                 f"ComfyUI's user folder under __{STATE_FOLDER}; never from the workflow."
             ),
             inputs=[*main_inputs(), *batch_inputs(), *limit_inputs(), *expert_inputs()],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
             outputs=[
                 io.Image.Output(
                     "images", tooltip="The portraits: photo by photo, then prompt, then seed."
@@ -98,6 +100,8 @@ class WavespeedFluxPulidRemote(io.ComfyNode):
         client = background.open_client()
         max_wait_s, ids = max_wait_s or 600, background.read_ids(prediction_id or "")
         request = None if ids else background.request_of(max_wait_s=max_wait_s, **inputs)
+        if request:
+            refuse_on_workers(cls)
 
         def work(progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Batch:
             if request is None:

@@ -44,8 +44,17 @@ NOT_RUN = {
     "python dev.py bench gpu": "needs an NVIDIA card",
     "python dev.py demo --remote --live": "spends money",
     "python dev.py pictures": "a part of `dev.py test`: the browser tests, with their pictures kept",
+    "python dev.py bench portraits": "a part of bench",
+    "python pulid.py portraits": "the name of the command; tests/portraits",
+    "python pulid.py evaluate": "the name of the command; tests/evaluation",
     "python pulid.py convert": "the name of the command; it is run with its files",
     "hf auth login": "asks for an account's token",
+    'pip install "distributed>=2025.1,<2027"': "is in this checkout's .venv",
+    "python pulid.py portraits table.csv --graph portrait.json --servers "
+    "http://10.0.0.5:8188 http://10.0.0.6:8188": "needs two servers; tests/real_comfyui/test_portraits",
+    "python pulid.py portraits table.csv --servers wavespeed --max-cost 1": "spends money",
+    "python pulid.py evaluate people --quick --graph portrait.json --judges "
+    "models/antelopev2 models/auraface": "needs a server and AuraFace; tests/evaluation",
     "python pulid.py remote list": "asks WaveSpeed, with a key",
     **dict.fromkeys(
         (

@@ -333,3 +333,18 @@ def test_a_face_that_is_not_there_is_refused(kitchen):
     quick[crop]["inputs"]["face_index"] = 7
     error = kitchen.server.run(quick).error
     assert "Face 7 was wanted in image 1 of 1, but only 3 face(s) were found" in str(error)
+
+
+def test_on_your_gpu_or_hosted_by_one_switch(kitchen, wavespeed):
+    """Either way one picture, from the same photo and prompt; the other branch does not run."""
+    paid = wavespeed.paid
+    run, quick, local = saved_picture(kitchen, "16 On your GPU or hosted by one switch")
+    assert wavespeed.paid == paid
+    assert "KSampler" in {quick[node]["class_type"] for node in run.executed_nodes}
+    (switch,) = ids(quick, "PulidLocalOrHosted")
+    hosted = kitchen.picture(quick, **{switch: {"run_on": "hosted"}})
+    assert wavespeed.paid == paid + 1
+    assert hosted.shape == (256, 256, 3)
+    (text,) = ids(quick, "PrimitiveStringMultiline")
+    other = kitchen.picture(quick, **{text: {"value": "another place"}})
+    assert not np.array_equal(local, other)

@@ -1,0 +1,104 @@
+"""The table of people, prompts and seeds, and the portraits that it asks for."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import quoted
+from .errors import PortraitsError
+
+COLUMNS = ("person", "prompt", "seed")
+MAX_TABLE_BYTES = 2**22
+SEED_DIGITS = 15
+"""Seeds stay exact in the JSON of every program."""
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """One picture to paint."""
+
+    photo: Path
+    prompt: str
+    seed: int
+    digest: str
+    """Of all that decides how it looks."""
+
+    @property
+    def file_name(self) -> str:
+        """Its name in the output folder; that it lies there says that it is painted."""
+        return f"{self.photo.stem}-{self.seed}-{self.digest[:12]}.png"
+
+    def __str__(self) -> str:
+        return f"{self.photo.stem}, seed {self.seed}, {quoted(self.prompt)}"
+
+
+def portraits_of(
+    people: Iterable[Path], prompts: Iterable[str], seeds: Iterable[int], settings: str
+) -> list[Portrait]:
+    """Every person with every prompt and every seed, once; a person's stay together, which caches like.
+
+    Args:
+        people: Files of photos.
+        settings: What else decides how a picture looks, such as the graph.
+    """
+    photos = {
+        photo: f"{photo.name} {hashlib.sha256(photo.read_bytes()).hexdigest()}" for photo in people
+    }
+    portraits = (
+        Portrait(photo, prompt, seed, _digest(settings, photos[photo], prompt, str(seed)))
+        for photo, prompt, seed in itertools.product(photos, prompts, seeds)
+    )
+    return list({portrait.digest: portrait for portrait in portraits}.values())
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def read_table(path: Path) -> tuple[list[Path], list[str], list[int]]:
+    """Read a CSV file with the columns person, prompt and seed; each is a list of its own.
+
+    Args:
+        path: UTF-8; photos are named from its folder. Empty cells are passed over.
+
+    Returns:
+        The photos, the prompts and the seeds, each once.
+
+    Raises:
+        PortraitsError: A column or a photo is not there, or a seed is no number.
+    """
+    people, prompts, seeds = _columns(path)
+    photos = [path.parent / name for name in people]
+    missing = [str(photo) for photo in photos if not photo.is_file()]
+    odd = [seed for seed in seeds if not (seed.isdecimal() and len(seed) <= SEED_DIGITS)]
+    if missing or odd:
+        raise PortraitsError(
+            "Photos beside the table and whole numbers as seeds were wanted, but the table names "
+            f"{quoted(', '.join(missing + odd))}. Correct these cells."
+        )
+    return photos, prompts, list(map(int, seeds))
+
+
+def _columns(path: Path) -> list[list[str]]:
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_TABLE_BYTES).decode("utf-8-sig")
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    except (OSError, ValueError, csv.Error) as error:
+        raise PortraitsError(
+            f"A table in CSV and UTF-8 was expected, but {path} cannot be read: {error}."
+        ) from error
+    cells = [[(row.get(name) or "").strip() for row in rows] for name in COLUMNS]
+    columns = [list(dict.fromkeys(filter(None, column))) for column in cells]
+    if not all(columns):
+        raise PortraitsError(
+            f"The table should have the columns {', '.join(COLUMNS)}, each with a cell filled in, "
+            f"but {path} has not. Write these names into its first line."
+        )
+    return columns
