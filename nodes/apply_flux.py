@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.ldm.chroma.model
 import comfy.ldm.chroma_radiance.model
@@ -19,6 +19,10 @@ from ..pulid_core.injection.options import InjectionOptions
 from .portrait_display import show_person
 from .sockets import IdentitySocket, OptionsSocket, PulidSocket, require_pulid
 from .values import require_values
+
+if TYPE_CHECKING:
+    from .folds import IdentityFolds
+    from .pulid_models import Pulid
 
 COMPUTE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 SUPPORTED = (
@@ -119,16 +123,12 @@ class PulidApplyFlux(io.ComfyNode):
         options: Any = None,
     ) -> io.NodeOutput:
         """Clone, encode, patch."""
-        from .block_patch import applications_on, patch_model
+        from .block_patch import patch_model
         from .forward_plan import Application
 
         require_values(cls, weight=weight, start_at=start_at, end_at=end_at)
         pulid = require_pulid(pulid, cls)
-        if start_at > end_at:
-            raise PulidError(
-                f"PulidApplyFlux should start at {start_at} and end at {end_at}, which is before "
-                "it. Choose end_at above start_at."
-            )
+        _require_order(start_at, end_at)
         blocks = _blocks(model, pulid.file.attention_sizes)
         options = _options(options)
         doubles = sum(kind == "double_block" for kind, _ in blocks)
@@ -137,13 +137,7 @@ class PulidApplyFlux(io.ComfyNode):
             return io.NodeOutput(model.clone())
         identity = reference if isinstance(reference, Identity) else pulid.encode(reference)
         identity.require(pulid.file)
-        dtype = _compute_dtype(model)
-        room = len(applications_on(model)) + 2  # this person and nobody
-        person = pulid.folds.get(identity.tokens, dtype, room)
-        person.on(model.load_device)  # the work belongs here, not into the first step
-        negative = None if options.negative_sees == "nothing" else person
-        if options.negative_sees == "nobody":
-            negative = pulid.folds.get(identity.uncond_tokens, dtype, room)
+        person, negative = _people(model, pulid, identity, options)
         application = Application(
             person=person,
             negative=negative,
@@ -159,6 +153,31 @@ class PulidApplyFlux(io.ComfyNode):
         notes = pulid.notes if identity is not reference else ()
         shown = show_person(identity, pictures, cls, notes)
         return io.NodeOutput(patch_model(model, application, blocks), ui=shown)
+
+
+def _require_order(start_at: float, end_at: float) -> None:
+    if start_at > end_at:
+        raise PulidError(
+            f"PulidApplyFlux should start at {start_at} and end at {end_at}, which is before "
+            "it. Choose end_at above start_at."
+        )
+
+
+def _people(
+    model: ModelPatcher, pulid: Pulid, identity: Identity, options: InjectionOptions
+) -> tuple[IdentityFolds, IdentityFolds | None]:
+    """Who acts on the prompt's pass, and who on the negative one."""
+    from .block_patch import applications_on
+
+    dtype = _compute_dtype(model)
+    room = len(applications_on(model)) + 2  # this person and nobody
+    person = pulid.folds.get(identity.tokens, dtype, room)
+    person.on(model.load_device)  # the work belongs here, not into the first step
+    if options.negative_sees == "nothing":
+        return person, None
+    if options.negative_sees == "nobody":
+        return person, pulid.folds.get(identity.uncond_tokens, dtype, room)
+    return person, person
 
 
 def _options(options: Any) -> InjectionOptions:

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..pulid_core.errors import PulidError
 from ..pulid_core.prompt_branches import without_input
+from .values import require_values
 
 NODE_ID = "PulidLocalOrHosted"
 LOCAL, HOSTED = "local", "hosted"
@@ -56,14 +57,19 @@ class PulidLocalOrHosted(io.ComfyNode):
         cls, run_on: str, local: Any = UNCONNECTED, hosted: Any = UNCONNECTED
     ) -> list[str]:
         """Ask for the chosen branch alone; what is connected and not made yet is None."""
-        return [run_on] if {LOCAL: local, HOSTED: hosted}.get(run_on, UNCONNECTED) is None else []
+        return [
+            name
+            for name, given in ((LOCAL, local), (HOSTED, hosted))
+            if name == run_on and given is None
+        ]
 
     @classmethod
     def execute(
         cls, run_on: str, local: Any = UNCONNECTED, hosted: Any = UNCONNECTED
     ) -> io.NodeOutput:
         """Hand on the picture."""
-        picture = {LOCAL: local, HOSTED: hosted}.get(run_on, UNCONNECTED)
+        require_values(cls, run_on=run_on)
+        picture = local if run_on == LOCAL else hosted
         if picture is UNCONNECTED:
             raise PulidError(
                 f"run_on of {NODE_ID} is {run_on}, but no picture is connected there. Connect that "
