@@ -8,7 +8,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 from pulid_pack.devtools import comfyui_source, example_photos, pictures
 from pulid_pack.devtools.comfyui import ROOT, ComfyServer
 
@@ -71,7 +74,13 @@ else:
         path = comfyui.base_dir / "input" / "pulid_identities" / "person.png"
         is_new = not path.exists()
         if is_new:
-            save_identity(make_identity(), path)
+            face = (
+                Image.fromarray(example_photos.portrait())
+                .crop((95, 0, 355, 260))
+                .resize((336, 336))
+            )
+            crops = torch.from_numpy(np.hstack((face, face)))[None] / 255
+            save_identity(make_identity(crops=crops), path)
         yield
         if is_new:
             path.unlink()

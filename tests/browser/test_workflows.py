@@ -33,6 +33,9 @@ def test_template_browser_shows_every_workflow_in_a_picture(frontend):
         frontend.find_template(path.stem)
     frontend.find_template(WORKFLOWS[0].stem)
     if picture_files.WANTED:
+        frontend.page.locator(
+            "[data-testid^=template-workflow-]"
+        ).first.scroll_into_view_if_needed()
         names = " ".join(path.name for path in WORKFLOWS).encode()
         path = picture_files.ROOT / picture_files.FOLDER / "templates.jpg"
         picture_files.save(frontend.page.screenshot(), path, names, 1400)
