@@ -30,7 +30,8 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..pulid_core.errors import UnsupportedModelError
-from ..pulid_core.injection.blocks import BlockKey, add_identities, progress_at
+from ..pulid_core.injection.blocks import BlockKey, add_identities
+from ..pulid_core.injection.schedule import progress_at
 from .forward_plan import KEY, NEGATIVE, Application, Conditions, Forward, Sampling, plan_forward
 
 LOGGER = logging.getLogger(__name__)

@@ -16,18 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..pulid_core.injection.blocks import (
-    BlockKey,
-    Points,
-    Share,
-    SigmaRange,
-    TokenMask,
-    Window,
-    find_tile,
-    interpolate,
-    mask_to_tokens,
-    progress_at,
-)
+from ..pulid_core.injection.blocks import BlockKey, Share
+from ..pulid_core.injection.masks import TokenMask, Window, find_tile, mask_to_tokens
+from ..pulid_core.injection.schedule import Points, SigmaRange, interpolate, progress_at
 from ..pulid_core.injection.spatial_mask import ActsOn, Focus, Grid, centred_prior, stage_at
 from .folds import IdentityFolds
 

@@ -110,7 +110,7 @@ def _report(
     say: Say,
 ) -> None:
     """Write the table and the sheet, a row for each person and seed; scores are the last judge's."""
-    from ..sheet.picture_files import save_sheet
+    from ..sheet.large_sheet import save_sheet
 
     facts = {picture: record.facts[picture.file_name] for picture in pictures}
     groups = {

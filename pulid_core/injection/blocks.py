@@ -1,36 +1,25 @@
-"""Which blocks, when, how strongly, where: plain functions of numbers and tensors."""
+"""Which blocks take the identity, and what is added after one of them."""
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UnsupportedModelError
-from ..numbers import as_float32
 from .attention import CrossAttentionSizes, FoldedAttention, Seen, add_products
+from .masks import TokenMask
 from .spatial_mask import Focus, masks_of_people
 
 DOUBLE_BLOCK_INTERVAL = 2  # PuLID flux/model.py Flux.__init__, commit 1aa2fc7
 SINGLE_BLOCK_INTERVAL = 4
 
-PERCENT_TOLERANCE = 1e-5
-MAX_TILE_CORNERS = 64  # places that are looked at; noise hardly ever has two
 
 BlockKey = tuple[str, int]
 """("double_block" or "single_block", index): ComfyUI's name for a FLUX block."""
-
-Points = tuple[tuple[float, float], ...]
-"""A broken line: (progress, factor) with rising progress in [0, 1]."""
-
-Window = tuple[int, int, int, int]
-"""Height, width, top, left: part of the latent image, as ComfyUI's areas."""
 
 
 def injected_blocks(
@@ -64,152 +53,6 @@ def injected_blocks(
             "Use a full FLUX.1 model and the PuLID file made for it."
         )
     return {key: index for index, key in enumerate(blocks)}
-
-
-@dataclass(frozen=True)
-class SigmaRange:
-    """A part of the noise schedule, in sigmas, both ends included."""
-
-    first: float
-    """The higher one, where the range starts."""
-    last: float
-
-    @classmethod
-    def from_percents(
-        cls, start_at: float, end_at: float, percent_to_sigma: Callable[[float], float]
-    ) -> SigmaRange:
-        """Turn percents of the noise schedule into sigmas.
-
-        Args:
-            start_at: 0 is the first, noisiest step; 1 is the end. A start of 0 has no upper limit:
-                a custom schedule may begin above the model's own highest sigma.
-            end_at: As start_at.
-            percent_to_sigma: The model sampling's own conversion.
-        """
-        first = math.inf if start_at <= 0 else as_float32(percent_to_sigma(start_at))
-        return cls(first, as_float32(percent_to_sigma(end_at)))
-
-    def __contains__(self, sigma: float) -> bool:
-        return self.first >= sigma >= self.last
-
-
-def progress_at(
-    sigma: float, start_at: float, end_at: float, percent_to_sigma: Callable[[float], float]
-) -> float:
-    """Say how far a sigma lies between two percents of the noise schedule.
-
-    Args:
-        sigma: Inside the range.
-        start_at: Where the result is 0.
-        end_at: Where the result is 1.
-        percent_to_sigma: The model sampling's own conversion, which never rises.
-
-    Returns:
-        Progress in [0, 1], to 1e-5 of the schedule.
-    """
-    if sigma >= as_float32(percent_to_sigma(start_at)):
-        return 0.0
-    low, high = start_at, end_at
-    while high - low > PERCENT_TOLERANCE:
-        middle = (low + high) / 2
-        if as_float32(percent_to_sigma(middle)) > sigma:
-            low = middle
-        else:
-            high = middle
-    return (high - start_at) / max(end_at - start_at, PERCENT_TOLERANCE)
-
-
-def interpolate(points: Points, progress: float) -> float:
-    """Read a broken line at one place; before its first and after its last point it is level.
-
-    Args:
-        points: At least one, by rising progress.
-        progress: In [0, 1].
-    """
-    for (left, low), (right, high) in itertools.pairwise(points):
-        if left <= progress < right:
-            return low + (high - low) * (progress - left) / (right - left)
-    return points[0][1] if progress < points[0][0] else points[-1][1]
-
-
-def mask_to_tokens(
-    mask: Tensor, latent_size: tuple[int, int], window: Window | None, patch_size: int
-) -> Tensor:
-    """Resize a mask to the latents, cut out what a forward pass sees, and average it per token.
-
-    Args:
-        mask: (M, H, W) in [0, 1].
-        latent_size: Height and width of the whole latent image.
-        window: The part of it that the pass computes (area prompts), or None for all.
-        patch_size: Latents per token and side, 2. Odd sizes are padded, as FLUX does.
-
-    Returns:
-        Weights, (M, tokens, 1).
-    """
-    latents = mask.unsqueeze(1).float()
-    if mask.shape[-2] >= latent_size[0] and mask.shape[-1] >= latent_size[1]:
-        latents = F.adaptive_avg_pool2d(latents, latent_size)  # keeps hard borders hard
-    else:
-        latents = F.interpolate(latents, latent_size, mode="bilinear", antialias=True)
-    if window is not None:
-        height, width, top, left = window
-        # Around the border: some tiles are cut from a picture that was rolled.
-        latents = latents.roll((-top, -left), (-2, -1))[..., :height, :width]
-    height, width = latents.shape[-2:]
-    padding = (0, -width % patch_size, 0, -height % patch_size)
-    tokens = F.avg_pool2d(F.pad(latents, padding, mode="replicate"), patch_size)
-    return tokens.flatten(2).transpose(1, 2)  # (M, tokens, 1)
-
-
-def find_tile(tile: Tensor, latent: Tensor) -> Window | None:
-    """Find where a tile was cut from a latent image, also around its border, by their equal values.
-
-    Args:
-        tile: (C, h, w).
-        latent: (C, H, W), of the same device.
-
-    Returns:
-        Its window; None if it is not a part of the image, or if it is in more than one place.
-    """
-    height, width = tile.shape[-2:]
-    if height > latent.shape[-2] or width > latent.shape[-1]:
-        return None
-    corners = (latent == tile[:, :1, :1]).all(0).nonzero().tolist()
-    found = [
-        (height, width, top, left)
-        for top, left in corners[:MAX_TILE_CORNERS]
-        if torch.equal(latent.roll((-top, -left), (-2, -1))[:, :height, :width], tile)
-    ]
-    return found[0] if len(found) == 1 and len(corners) <= MAX_TILE_CORNERS else None
-
-
-@dataclass(frozen=True, eq=False)
-class TokenMask:
-    """Where among the image tokens one identity acts, and how strongly."""
-
-    places: Tensor | None
-    """(K,) indices of the tokens; None for all of them."""
-    weights: Tensor
-    """(K, 1)."""
-
-    @classmethod
-    def of(
-        cls, weights: Tensor, device: torch.device, dtype: torch.dtype, all_look: bool = False
-    ) -> TokenMask | None:
-        """Prepare one mask (tokens, 1) for a device; None where it is 0 everywhere.
-
-        Args:
-            weights: The mask.
-            device: Of the image tokens.
-            dtype: Of the image tokens.
-            all_look: Whether the tokens where it is 0 are looked at, too.
-        """
-        places = weights[:, 0].nonzero()[:, 0]
-        if len(places) == 0:
-            return None
-        if all_look or len(places) == len(weights):
-            return cls(None, weights.to(device, dtype))
-        return cls(places.to(device), weights[places].to(device, dtype))
 
 
 @dataclass(frozen=True, eq=False)

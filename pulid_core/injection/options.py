@@ -8,7 +8,7 @@ from typing import Literal
 
 from ..errors import PulidError
 from ..numbers import parse_numbers
-from .blocks import Points
+from .schedule import Points
 from .spatial_mask import ActsOn
 
 NegativeSees = Literal["nobody", "same person", "nothing"]

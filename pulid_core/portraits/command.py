@@ -43,7 +43,7 @@ def run(options: argparse.Namespace, say: Say, agreed: Callable[[], bool]) -> No
                 pass
     finally:
         if there := {one: file for one, file in files.items() if file.exists()}:
-            from ..sheet.picture_files import save_sheet
+            from ..sheet.large_sheet import save_sheet
 
             sheet = options.output / SHEET
             per_person = len(prompts) * len(seeds)

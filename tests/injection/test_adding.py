@@ -6,8 +6,9 @@ from pulid_pack.pulid_core.injection.attention import (
     CrossAttentionSizes,
     IdentityCrossAttention,
 )
-from pulid_pack.pulid_core.injection.blocks import Share, TokenMask, add_identities
+from pulid_pack.pulid_core.injection.blocks import Share, add_identities
 from pulid_pack.pulid_core.injection.folding import fold_identity
+from pulid_pack.pulid_core.injection.masks import TokenMask
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 

@@ -7,8 +7,9 @@ from pulid_pack.pulid_core.injection.attention import (
     IdentityCrossAttention,
     Seen,
 )
-from pulid_pack.pulid_core.injection.blocks import Share, TokenMask, add_identities
+from pulid_pack.pulid_core.injection.blocks import Share, add_identities
 from pulid_pack.pulid_core.injection.folding import fold_identity
+from pulid_pack.pulid_core.injection.masks import TokenMask
 from pulid_pack.pulid_core.injection.spatial_mask import (
     Focus,
     Grid,

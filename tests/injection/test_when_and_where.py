@@ -5,15 +5,10 @@ import math
 import pytest
 import torch
 from pulid_pack.pulid_core.errors import PulidError
-from pulid_pack.pulid_core.injection.blocks import (
-    SigmaRange,
-    find_tile,
-    interpolate,
-    mask_to_tokens,
-    progress_at,
-)
+from pulid_pack.pulid_core.injection.masks import find_tile, mask_to_tokens
 from pulid_pack.pulid_core.injection.options import SCHEDULES, parse_factors, parse_points
 from pulid_pack.pulid_core.injection.regions import MASK_SIZE, region_masks
+from pulid_pack.pulid_core.injection.schedule import SigmaRange, interpolate, progress_at
 
 
 def falling(percent):

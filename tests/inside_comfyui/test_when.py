@@ -148,7 +148,7 @@ def test_wrong_points_are_refused(points):
 def test_progress_inverts_the_schedule(a, b, mu, place):
     """Whatever the shift: the sigma at a place between two percents is found again."""
     from comfy.model_sampling import flux_time_shift
-    from pulid_pack.pulid_core.injection.blocks import progress_at
+    from pulid_pack.pulid_core.injection.schedule import progress_at
 
     def percent_to_sigma(percent):
         if percent <= 0:

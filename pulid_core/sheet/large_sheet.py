@@ -1,4 +1,4 @@
-"""A contact sheet of picture files, as large as a JPEG may be."""
+"""One large sheet of many picture files, as large as a JPEG may be."""
 
 from __future__ import annotations
 
