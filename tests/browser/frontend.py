@@ -16,6 +16,8 @@ from pulid_pack.devtools.comfyui import PACK_NAME, ComfyServer
 
 TIMEOUT_MS = 120_000
 RUN_TIMEOUT_S = 600
+FRONTENDS_OWN = {"upload"}
+"""Sockets that a frontend adds where a picture is chosen."""
 OURS = re.compile(r"pulid|wavespeed", re.IGNORECASE)
 # It asks for a page in the user's language first, and takes docs/NODE.md when there is none.
 PROBE = re.compile(r"/docs/\w+/[\w-]+\.md$")

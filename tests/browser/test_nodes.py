@@ -6,6 +6,7 @@ import pytest
 from pulid_pack.devtools import pictures as picture_files
 from pulid_pack.devtools.comfyui import ROOT, inputs_of
 from pulid_pack.pulid_core.identity.file import save_identity
+from pulid_pack.tests.browser.frontend import FRONTENDS_OWN
 from pulid_pack.tests.people import make_identity
 
 PAGES = ROOT / "web" / "docs"
@@ -42,7 +43,7 @@ def test_tooltips(frontend, comfyui):
         }
         for side, told in sides.items():
             places = frontend.socket_places(number, side)
-            assert places.keys() == told.keys(), node
+            assert places.keys() - FRONTENDS_OWN == told.keys(), node
             for name, place in itertools.islice(places.items(), 1):
                 assert frontend.tooltip(place) == told[name], (node, name)
 

@@ -11,7 +11,7 @@ from pulid_pack.devtools.comfyui import PACK_NAME, inputs_of
 from pulid_pack.devtools.portrait_workflow import FOLDER, PATH, read
 from pulid_pack.devtools.workflow_conversion import to_prompt
 from pulid_pack.tests.browser.conftest import OLDER
-from pulid_pack.tests.browser.frontend import Frontend
+from pulid_pack.tests.browser.frontend import FRONTENDS_OWN, Frontend
 
 WORKFLOWS = sorted(FOLDER.glob("*.json"))
 REMOTE, SAVE = (path.stem for path in WORKFLOWS[1:3])
@@ -20,8 +20,6 @@ FACELESS = {
     "14 Find the lowest strength": ("PulidAutoTuneResult", "Not reached: 0.6 was wanted"),
 }
 """What stops, and says so, where no picture shows a face: the stage paints none."""
-FRONTENDS_OWN = {"upload"}
-"""Sockets that a frontend adds to ComfyUI's own nodes."""
 SMALL = {"EmptySD3LatentImage": {"width": 128, "height": 128}, "KSampler": {"steps": 4}}
 LEAST_ZOOM = 0.6
 """Below 0.57 ComfyUI draws boxes without text."""
