@@ -354,7 +354,7 @@ def test_account(remote_server):
 
 @pytest.fixture(scope="module")
 def restarted_server(remote_server, service, comfyui_dir, base_dir, stage, said):
-    service.generation_s = 60.0
+    service.generation_s = 600.0
     before = len(service.jobs)
     body = {"prompt": graph(seed=80)}
     requests.post(f"{remote_server.url}/prompt", json=body, timeout=60).raise_for_status()
@@ -363,8 +363,9 @@ def restarted_server(remote_server, service, comfyui_dir, base_dir, stage, said)
         assert time.monotonic() < deadline
         time.sleep(0.02)
     if os.name == "posix":
-        remote_server.press_ctrl_c(timeout_s=40)  # it does not wait a minute for the picture
+        remote_server.press_ctrl_c(timeout_s=120)  # it does not wait ten minutes for the picture
     remote_server.stop()
+    service.generation_s = 0.1
     said.append(remote_server.log_text())
     with talker(service, comfyui_dir, base_dir, stage, said, key="") as server:
         yield server
