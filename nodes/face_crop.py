@@ -10,7 +10,7 @@ from comfy_api.latest import io, ui
 from ..pulid_core.face.choice import PLACE_ORDERS, choose_face
 from ..pulid_core.face.second_pass import SMALLEST_CONTEXT, FaceCrop, crop_face
 from ..pulid_core.images import photos_from_image
-from .sockets import PulidSocket, require_pulid
+from .sockets import FaceModelSocket, PulidSocket, require_faces
 from .values import require_values
 
 
@@ -32,8 +32,10 @@ class PulidFaceCrop(io.ComfyNode):
                 *("crop face", "inpaint face", "small face", "upscale face"),
             ],
             inputs=[
-                PulidSocket.Input(
-                    "pulid", tooltip="From Load PuLID (FLUX); only its face model is used."
+                io.MultiType.Input(
+                    "face_model",
+                    types=[FaceModelSocket, PulidSocket],
+                    tooltip="From Load Face Model, or from Load PuLID (FLUX).",
                 ),
                 io.Image.Input("image", tooltip="Finished pictures. Each is cropped by itself."),
                 io.Combo.Input(
@@ -100,7 +102,7 @@ class PulidFaceCrop(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        pulid: Any,
+        face_model: Any,
         image: torch.Tensor,
         face_order: str,
         face_index: int,
@@ -113,13 +115,13 @@ class PulidFaceCrop(io.ComfyNode):
         require_values(
             cls, face_order=face_order, face_index=face_index, size=size, context=context
         )
-        pulid = require_pulid(pulid, cls)
+        analyser = require_faces(face_model, cls)
         photos = photos_from_image(image)
         rgb = image[..., :3] if image.shape[-1] >= 3 else image[..., :1].expand(-1, -1, -1, 3)
         on_step, crops = step_callback(len(photos)), []
         for photo, picture in zip(photos, rgb, strict=True):
             faces, face = choose_face(
-                photo, pulid.faces, face_order, face_index, pause=lambda: on_step(0)
+                photo, analyser, face_order, face_index, pause=lambda: on_step(0)
             )
             others = [other for other in faces if other is not face]
             crops.append(crop_face(picture, face, others, size, context))

@@ -33,7 +33,7 @@ def pulid(monkeypatch, tmp_path):
 def crop(pulid, pictures, index=0):
     return execute(
         PulidFaceCrop,
-        pulid=pulid, image=pictures, face_order="left-to-right", face_index=index, size=256, context=2.0,
+        face_model=pulid, image=pictures, face_order="left-to-right", face_index=index, size=256, context=2.0,
     ).result  # fmt: skip
 
 
