@@ -13,6 +13,7 @@ import struct
 import threading
 import time
 import zlib
+from abc import ABC, abstractmethod
 from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -132,7 +133,7 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-class FaultyServer:
+class FaultyServer(ABC):
     """Serves from a thread; a context manager.
 
     Attributes:
@@ -159,13 +160,13 @@ class FaultyServer:
         self._ready = threading.Event()
         self._stop = asyncio.Event()
 
+    @abstractmethod
     def routes(self) -> Sequence[Route]:
         """Every endpoint: method, path, name and handler."""
-        raise NotImplementedError
 
+    @abstractmethod
     def is_authorised(self, endpoint: str, given: str) -> bool:
         """Whether a request with that Authorization header may pass."""
-        raise NotImplementedError
 
     def fail(self, endpoint: str, fault: str | Fault | None, times: int = 1) -> None:
         """Fail the next requests to an endpoint; None lets one pass."""
