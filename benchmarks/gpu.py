@@ -28,6 +28,7 @@ from ..pulid_core.encoder.vision_tower import TOWER, VisionTower
 from ..pulid_core.injection.attention import Seen
 from ..pulid_core.injection.blocks import Share, add_identities
 from ..pulid_core.injection.folding import fold_identity
+from ..pulid_core.injection.spatial_mask import ActsOn
 from .gpu_models import (
     DEVICE,
     DOUBLES,
@@ -120,14 +121,7 @@ class GpuBench:
         models = {"nobody": self.flux, "halves": self.ours(2, masks=self.halves())}
         models |= {f"ours {n}": self.ours(n) for n in counts}
         models |= {f"original {n}": self.original(n) for n in counts}
-        times: dict[str, list[float]] = {name: [] for name in models}
-        peaks, latents = {}, {}
-        for turn in range(self.scale.rounds + 1):
-            for name, model in models.items():
-                reset_peak()
-                gaps, latents[name] = sample(model, self.scale, 2 if turn == 0 else None)
-                peaks[name] = peak_gib()
-                times[name] += gaps if turn else []
+        times, peaks, latents = in_turns(models, self.scale)
         self.step_s = {name: statistics.median(gaps) for name, gaps in times.items()}
         plain = self.step_s["nobody"]
         px = f"{self.scale.side_px} px"
@@ -151,6 +145,23 @@ class GpuBench:
             *(difference(latents["ours 1"], latents["original 1"], latents["nobody"]), None),
             *("%", ""),
         )
+
+    def faces(self) -> Iterator[Row]:
+        """People on their faces alone, beside the same people in the whole picture."""
+        models = {"nobody": self.flux}
+        ways: tuple[tuple[int, ActsOn], ...] = ((1, "face"), (2, "own face"))
+        for people, acts_on in ways:
+            models |= {f"whole {people}": self.ours(people)}
+            models |= {acts_on: self.ours(people, acts_on=acts_on)}
+        times, peaks, _ = in_turns(models, self.scale)
+        plain = statistics.median(times["nobody"])
+        for people, acts_on in ways:
+            names = (acts_on, f"whole {people}")
+            more = [100 * (statistics.median(times[name]) / plain - 1) for name in names]
+            spreads = " / ".join(spread(times[name]) for name in names)
+            yield Row(f"added to a step, {people} people on their {acts_on}", *more, "%", spreads)
+            peak = [peaks[name] for name in names]
+            yield Row(f"peak memory, {people} people on their {acts_on}", *peak, "GiB", "")
 
     def blocks(self) -> Iterator[Row]:
         """What is added to one block, alone, on fresh buffers."""
@@ -192,6 +203,7 @@ class GpuBench:
             ("nobody", self.flux),
             ("1", self.ours(1)),
             ("2, masks, range", ranged),
+            ("2, own face", self.ours(2, acts_on="own face")),
         ):
             sample(model, self.scale)
             places = waiting_places(lambda model=model: sample(model, self.scale))
@@ -317,7 +329,8 @@ class GpuBench:
 
 
 SECTIONS: tuple[Callable[[GpuBench], Iterator[Row]], ...] = (
-    *(GpuBench.folding, GpuBench.steps, GpuBench.blocks, GpuBench.waits, GpuBench.partial),
+    *(GpuBench.folding, GpuBench.steps, GpuBench.faces, GpuBench.blocks, GpuBench.waits),
+    GpuBench.partial,
     *(GpuBench.fp8, GpuBench.memory, GpuBench.parity, GpuBench.batches, GpuBench.encoding),
     GpuBench.compiled,
 )
@@ -360,6 +373,25 @@ def added(name: str, plain: ModelPatcher, ours: ModelPatcher, scale: Any) -> Row
         sample(model, scale, 2)
         medians.append(1e3 * statistics.median(sample(model, scale)[0]))
     return Row(f"step with one person and with nobody, {name}", *medians, "ms", "")
+
+
+def in_turns(
+    models: dict[str, ModelPatcher], scale: Any
+) -> tuple[dict[str, list[float]], dict[str, float], dict[str, Tensor]]:
+    """Sample with several models in turns.
+
+    Returns:
+        By name: seconds of the steps, GiB of memory at most, the latent.
+    """
+    times: dict[str, list[float]] = {name: [] for name in models}
+    peaks, latents = {}, {}
+    for turn in range(scale.rounds + 1):
+        for name, model in models.items():
+            reset_peak()
+            gaps, latents[name] = sample(model, scale, 2 if turn == 0 else None)
+            peaks[name] = peak_gib()
+            times[name] += gaps if turn else []
+    return times, peaks, latents
 
 
 def timed(work: Callable[[], Tensor]) -> tuple[Tensor, float]:

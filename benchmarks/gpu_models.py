@@ -30,6 +30,7 @@ from ..pulid_core.injection.attention import (
     IdentityCrossAttention,
 )
 from ..pulid_core.injection.blocks import injected_blocks
+from ..pulid_core.injection.spatial_mask import ActsOn
 from ..pulid_core.pulid_file import PulidFile
 
 DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
@@ -149,6 +150,7 @@ def with_people(
     masks: Iterable[Tensor | None] | None = None,
     dtype: torch.dtype = torch.bfloat16,
     end_at: float = 1.0,
+    acts_on: ActsOn = "whole picture",
 ) -> ModelPatcher:
     """Put people on a clone of FLUX, as PulidApplyFlux does."""
     people = list(people)
@@ -158,7 +160,10 @@ def with_people(
         person = cache.get(identity(who), dtype, len(people))
         person.on(DEVICE)
         weights = (1.0,) * len(plan)
-        application = Application(person, None, 0.0, end_at, weights, ((0.0, 1.0),), mask)
+        schedule = ((0.0, 1.0),)
+        application = Application(
+            person, None, 0.0, end_at, weights, schedule, mask=mask, acts_on=acts_on
+        )
         flux = patch_model(flux, application, plan)
     return flux
 
