@@ -1,4 +1,18 @@
-"""The list of our nodes. Only this folder imports ComfyUI."""
+"""The list of our nodes. Only this folder imports ComfyUI.
+
+Each node's file has its name: its inputs, defaults and tooltips stand there (the remote node's in
+wavespeed_inputs). What they share:
+
+sockets, values     what comes through links, and the refusal of what does not fit
+display             what a node shows of itself after it ran
+portrait_display    the same of a person that was encoded
+model_files         model folders, and what to say about a missing file
+pulid_models        the networks that PulidLoader hands on, under ComfyUI's memory management
+folds               folded identities, likewise
+block_patch         the hooks on the model
+forward_plan        who acts in one forward pass of FLUX
+wavespeed_background, wavespeed_workers  the remote node at work, and its refusal on several machines
+"""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..pulid_core.face.analyser import AUTO_PROVIDER, FaceAnalyser
+from ..pulid_core.face.analyser import FaceAnalyser
+from ..pulid_core.face.devices import AUTO_PROVIDER, provider_choices
 from ..pulid_core.model_files.catalogue import FACE_MODEL
-from .loader import provider_choices
 from .model_files import face_model_choices, find_face_model
 from .sockets import FaceModelSocket
 from .values import require_values

@@ -6,12 +6,11 @@ from comfy_api.latest import io
 
 from ..pulid_core.injection.options import (
     NEGATIVE_CHOICES,
-    SCHEDULES,
     InjectionOptions,
     NegativeSees,
     parse_factors,
-    parse_points,
 )
+from ..pulid_core.injection.schedule import SCHEDULES, parse_points
 from ..pulid_core.injection.spatial_mask import ACTS_ON_CHOICES, ActsOn
 from .sockets import OptionsSocket
 from .values import require_values

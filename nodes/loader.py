@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..pulid_core.errors import MissingFilesError
-from ..pulid_core.face.analyser import AUTO_PROVIDER, CPU_PROVIDER
+from ..pulid_core.face.devices import AUTO_PROVIDER, provider_choices
 from ..pulid_core.model_files.catalogue import EVA_CLIP, FACE_MODEL, FACE_PARSING, PULID
 from .display import shown
 from .model_files import (
@@ -28,31 +25,6 @@ from .values import require_values
 
 FILES = {"pulid_file": PULID, "eva_clip_file": EVA_CLIP, "face_parsing_file": FACE_PARSING}
 """Input -> the file it chooses; `face_model` chooses a folder."""
-
-ONNXRUNTIME_PROVIDERS = {
-    "onnxruntime-gpu": ["CUDAExecutionProvider", "TensorrtExecutionProvider"],
-    "onnxruntime-directml": ["DmlExecutionProvider"],
-    "onnxruntime-rocm": ["ROCMExecutionProvider", "MIGraphXExecutionProvider"],
-    "onnxruntime-migraphx": ["MIGraphXExecutionProvider"],
-    "onnxruntime-openvino": ["OpenVINOExecutionProvider"],
-}
-"""What each distribution of ONNX Runtime adds to the CPU. Read from the installed packages, since
-importing ONNX Runtime would slow down ComfyUI's start."""
-
-
-@cache  # reading every installed package takes 40 ms, and ComfyUI asks several times per prompt
-def provider_choices() -> list[str]:
-    """Where ONNX Runtime can run here: auto, the CPU, and what its distribution brings."""
-    installed = {str(d.metadata["Name"]).lower() for d in metadata.distributions()}
-    providers = [
-        p
-        for name in ONNXRUNTIME_PROVIDERS
-        for p in ONNXRUNTIME_PROVIDERS[name]
-        if name in installed
-    ]
-    if sys.platform == "darwin":
-        providers.append("CoreMLExecutionProvider")
-    return [AUTO_PROVIDER, CPU_PROVIDER, *dict.fromkeys(providers)]
 
 
 class PulidLoader(io.ComfyNode):

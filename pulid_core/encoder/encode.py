@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..face.analyser import AUTO_PROVIDER, FaceAnalyser
+from ..face.analyser import FaceAnalyser
+from ..face.devices import AUTO_PROVIDER
 from ..face.portrait import (
     DEFAULT_SETTINGS,
     EncodeSettings,

@@ -14,6 +14,7 @@ from ..images import Photo, Pixels
 from ..result_cache import FACES_BYTES, ResultCache
 from .alignment import cut_out
 from .detection import DETECTION_SIZE_PX, Face, Pause, look_again, search
+from .devices import AUTO_PROVIDER, CPU_PROVIDER
 
 DETECTION_THRESHOLD = 0.5
 
@@ -21,9 +22,6 @@ ARCFACE_RATIO = 0.28
 """Size of a face in ArcFace's 112 px over that in the 512 px crop: the eyes' distances, 35.2 / 125.9."""
 
 ARCFACE_SIZE = 512
-
-AUTO_PROVIDER = "auto"
-CPU_PROVIDER = "CPUExecutionProvider"
 
 
 class FaceAnalyser:

@@ -17,9 +17,7 @@ from .choice import SAME_PERSON, choose_face, common_person
 from .detection import Face
 from .quality import face_warnings
 from .report import PhotoReport, report_text, small_picture
-
-STRANGERS_COSINE = 0.2
-"""Below this two faces are two people: different ones have -0.14 to 0.36, the same one 0.4 or more."""
+from .similarity import STRANGERS_COSINE, likeness_to_others
 
 
 class Step(Protocol):
@@ -168,11 +166,9 @@ def _choose_portrait(
 
 def _warn_of_strangers(portraits: dict[int, Portrait], reports: list[PhotoReport]) -> None:
     """Say of each photo whose face is unlike all others that it may be another person."""
-    vectors = torch.stack([portrait.embedding.double() for portrait in portraits.values()])
-    directions = torch.nn.functional.normalize(vectors, dim=1)
-    cosines = directions @ directions.T - 2 * torch.eye(len(vectors))
-    for place, likeness in zip(portraits, cosines.max(dim=1).values.tolist(), strict=True):
-        if len(vectors) > 1 and likeness < STRANGERS_COSINE:
+    embeddings = torch.stack([portrait.embedding for portrait in portraits.values()])
+    for place, likeness in zip(portraits, likeness_to_others(embeddings), strict=True):
+        if likeness < STRANGERS_COSINE:
             warning = (
                 "the face resembles that of no other photo (highest cosine "
                 f"{likeness:.2f}) and may be another person; choose it by face_index, or set "

@@ -17,6 +17,9 @@ from .analyser import FaceAnalyser
 from .boxes import CHOSEN_RGB, OTHER_RGB, draw_boxes
 from .detection import Face, Pause
 
+STRANGERS_COSINE = 0.2
+"""Below this two faces are two people: different ones have -0.14 to 0.36, the same one 0.4 or more."""
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
@@ -49,6 +52,21 @@ def mean_direction(embeddings: Tensor) -> Tensor:
     """
     directions = _normalise(embeddings.double())
     return _normalise(directions.mean(dim=0))
+
+
+def likeness_to_others(embeddings: Tensor) -> list[float]:
+    """How much each photo's face resembles that of the other photo which it resembles most.
+
+    Args:
+        embeddings: Raw ArcFace vectors, (photos, 512).
+
+    Returns:
+        Cosines in [-1, 1]; 1 for a photo that is alone.
+    """
+    directions = _normalise(embeddings.double())
+    if len(directions) == 1:
+        return [1.0]
+    return (directions @ directions.T).fill_diagonal_(-2).max(dim=1).values.tolist()
 
 
 def compare(

@@ -21,6 +21,7 @@ from ..checkpoint import damaged
 from ..errors import CheckpointError
 from ..images import Pixels
 from ..sheet.contact_sheet import font_for, wrap
+from .identity import Provenance, consent_text
 
 SUFFIX = ".png"
 CHUNK = b"plID"
@@ -43,12 +44,17 @@ def card_bytes(content: bytes, face: Pixels | None, lines: Sequence[str]) -> byt
     Args:
         content: The identity, as in a .safetensors file.
         face: The person, square, or None for a card without a picture.
-        lines: Who it is and who agreed, one below the other.
+        lines: From `card_lines`, one below the other.
     """
     info, file = PngInfo(), io.BytesIO()
     info.add(CHUNK, content)
     draw_card(face, lines).save(file, "PNG", pnginfo=info)
     return file.getvalue()
+
+
+def card_lines(name: str, provenance: Provenance) -> list[str]:
+    """What stands below the face: who it is, who agreed, and what made it."""
+    return [name, consent_text(provenance), f"PuLID for FLUX {provenance.pack_version}"]
 
 
 def draw_card(face: Pixels | None, lines: Sequence[str]) -> Image.Image:

@@ -22,12 +22,11 @@ from ..errors import CheckpointError, IdentityExistsError, PulidError, quoted
 from ..images import Pixels
 from ..whole_file import write_whole
 from .card import SUFFIX as CARD_SUFFIX
-from .card import card_bytes, read_card
+from .card import card_bytes, card_lines, read_card
 from .identity import (
     THUMBNAIL_SIZE_PX,
     Identity,
     Provenance,
-    consent_text,
     crops_from_thumbnails,
     round_half,
     thumbnails,
@@ -103,8 +102,8 @@ def save_identity(
     provenance = _known(identity)
     content = save(_tensors(identity, with_thumbnails), _texts(provenance))
     if path.suffix == CARD_SUFFIX:
-        lines = [path.stem, consent_text(provenance), f"PuLID for FLUX {provenance.pack_version}"]
-        content = card_bytes(content, _face(identity) if with_thumbnails else None, lines)
+        face = _face(identity) if with_thumbnails else None
+        content = card_bytes(content, face, card_lines(path.stem, provenance))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_unless_there(content, path, overwrite)

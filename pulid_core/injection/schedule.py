@@ -7,12 +7,31 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..errors import PulidError
 from ..numbers import as_float32
 
 PERCENT_TOLERANCE = 1e-5
 
 Points = tuple[tuple[float, float], ...]
 """A broken line: (progress, factor) with rising progress in [0, 1]."""
+
+
+EASE_STEPS = 32  # pieces of the broken line that stands for a curve; its error is below 0.0004
+
+
+def _smoothstep() -> Points:
+    """Rise from 0 to 1 with no slope at either end."""
+    steps = [i / EASE_STEPS for i in range(EASE_STEPS + 1)]
+    return tuple((t, t * t * (3 - 2 * t)) for t in steps)
+
+
+CONSTANT: Points = ((0.0, 1.0),)
+SCHEDULES: dict[str, Points] = {
+    "constant": CONSTANT,
+    "ease-in": _smoothstep(),
+    "ease-out": tuple((t, 1 - factor) for t, factor in _smoothstep()),
+}
+"""Name -> factor on the weight, over the progress from start_at to end_at."""
 
 
 @dataclass(frozen=True)
@@ -79,3 +98,24 @@ def interpolate(points: Points, progress: float) -> float:
         if left <= progress < right:
             return low + (high - low) * (progress - left) / (right - left)
     return points[0][1] if progress < points[0][0] else points[-1][1]
+
+
+def parse_points(text: str) -> Points:
+    """Read `0:0.2, 0.5:1, 1:0.8` as (progress, factor) points.
+
+    Raises:
+        PulidError: No points, or one that cannot be read, is not finite or not in order.
+    """
+    try:
+        pairs = [piece.split(":") for piece in text.split(",") if piece.strip()]
+        points = tuple((float(progress), float(factor)) for progress, factor in pairs)
+    except ValueError:
+        points = ()
+    places = [progress for progress, _ in points]
+    is_in_order = places == sorted(set(places)) and all(0 <= place <= 1 for place in places)
+    if not points or not is_in_order or not all(math.isfinite(factor) for _, factor in points):
+        raise PulidError(
+            f"The weight schedule needs points like `0:0.2, 0.5:1, 1:0.8`, but got {text!r}. "
+            "Write progress:factor pairs, with progress rising from 0 (start_at) to 1 (end_at)."
+        )
+    return points

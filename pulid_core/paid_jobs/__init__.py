@@ -7,7 +7,7 @@ database   the file below it, which notices that it is damaged, lost or an old c
 locks      between threads and processes
 pacing     how often, and how many at once
 store      delivered files
-transport  requests with limits of time and size
+transport  requests with limits of time, size and redirects
 exchange   what left and what came, as seen on the wire
 addresses  which hosts may be spoken to
 crew       threads that work on named jobs

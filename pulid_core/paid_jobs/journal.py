@@ -10,7 +10,7 @@ anything else happens after the answer. A row found in `submitting` by whoever h
 lock for submissions is therefore a crash between the two, and counts as `unknown`.
 
 Rows hold hashes, ids and dates; no key, prompt or image. The address of an uploaded photo is kept
-for the day in which it is used again, and then its hash.
+as long as it is used again, and then its hash.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from .clock import Clock
 from .database import Database
@@ -35,7 +36,6 @@ LOGGER = logging.getLogger(__name__)
 
 KEPT_S = 7 * 24 * 3600
 """How long the service keeps predictions, and this machine their images."""
-UPLOAD_KEPT_S = 24 * 3600
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -64,9 +64,6 @@ _ADDED = {
         "looked": "INTEGER NOT NULL DEFAULT 0",
     }
 }
-_COLUMNS = (
-    "key, account, state, prediction_id, submitted_at, adopted, place, served_at, ended_at, looked"
-)
 
 
 class State(str, Enum):
@@ -112,6 +109,27 @@ class Row:
     served_at: float | None
     ended_at: float | None
     looked: bool
+
+
+_COLUMNS = ", ".join(field.name for field in fields(Row))
+
+
+def _as_it_is(found: Any) -> Any:
+    return found
+
+
+def _known(found: Any) -> float | None:
+    return None if found is None else float(found)
+
+
+def _numbers(found: str) -> list[float]:
+    return [float(number) for number in json.loads(found)]
+
+
+_KINDS: tuple[Callable[[Any], Any], ...] = (
+    *(str, str, State, _as_it_is, float, bool, int, _known, _known, bool),
+)
+"""What the columns become; ValueError and TypeError where the file holds something else."""
 
 
 class Journal:
@@ -177,24 +195,34 @@ class Journal:
 
     def is_known(self, prediction_id: str) -> bool:
         """Whether some job owns that prediction, or did before it was run anew."""
-        if prediction_id in self._noted:
-            return True
-        with self.open().read() as reader:
-            found = reader.execute("SELECT 1 FROM predictions WHERE id = ?", (prediction_id,))
-            return found.fetchone() is not None
+        query = "SELECT 1 FROM predictions WHERE id = ?"
+        return prediction_id in self._noted or self._value(query, prediction_id) is not None
 
     def _rows(self, condition: str, values: tuple[str, ...]) -> list[Row]:
         with self.open().read() as reader:
             query = f"SELECT {_COLUMNS} FROM jobs WHERE {condition}"  # noqa: S608 - literals
-            return [_row(*found) for found in reader.execute(query, values).fetchall()]
+            return [
+                Row(*(kind(value) for kind, value in zip(_KINDS, found, strict=True)))
+                for found in reader.execute(query, values).fetchall()
+            ]
+
+    def _value(
+        self, query: str, *values: str | float, kind: Callable[[Any], Any] = _as_it_is
+    ) -> Any:
+        """The first column of the first row that a query finds, as its kind; None without one."""
+        with self.open().read() as reader:
+            found = reader.execute(query, values).fetchone()
+            return kind(found[0]) if found else None
+
+    def _change(self, statement: str, *values: str | float | None) -> int:
+        """How many rows one statement changed."""
+        with self.open().change() as writer:
+            return writer.execute(statement, values).rowcount
 
     def reserve(self, key: str, account: str) -> None:
         """Open a row for a job that is about to be submitted, forgetting what it was before."""
-        with self.open().change() as writer:
-            writer.execute(
-                "INSERT OR REPLACE INTO jobs (key, account, state) VALUES (?, ?, ?)",
-                (key, account, State.RESERVED.value),
-            )
+        statement = "INSERT OR REPLACE INTO jobs (key, account, state) VALUES (?, ?, ?)"
+        self._change(statement, key, account, State.RESERVED.value)
 
     def submitting(self, key: str, served_at: float | None = None) -> None:
         """Note that the POST is about to leave, and make sure that the note is kept.
@@ -264,100 +292,75 @@ class Journal:
         )
 
     def _update(self, key: str, assignments: str, *values: str | float | None) -> None:
-        with self.open().change() as writer:
-            statement = f"UPDATE jobs SET {assignments} WHERE key = ?"  # noqa: S608 - literals
-            if writer.execute(statement, (*values, key)).rowcount != 1:
-                raise JournalError("A job is missing from the WaveSpeed record.")
+        statement = f"UPDATE jobs SET {assignments} WHERE key = ?"  # noqa: S608 - literals
+        if self._change(statement, *values, key) != 1:
+            raise JournalError("A job is missing from the WaveSpeed record.")
 
-    def uploaded_url(self, digest: str, account: str) -> str | None:
-        """Where a photo was uploaded within the last day, if it was."""
-        with self.open().read() as reader:
-            row = reader.execute(
-                "SELECT url FROM uploads WHERE digest = ? AND account = ? AND uploaded_at > ?",
-                (digest, account, self._clock.wall() - UPLOAD_KEPT_S),
-            ).fetchone()
-        return row[0] if row else None
+    def uploaded_url(self, digest: str, account: str, within_s: float) -> str | None:
+        """Where a photo was uploaded lately, if it was."""
+        return self._value(
+            "SELECT url FROM uploads WHERE digest = ? AND account = ? AND uploaded_at > ?",
+            *(digest, account, self._clock.wall() - within_s),
+        )
 
-    def note_upload(self, digest: str, account: str, url: str) -> None:
+    def note_upload(self, digest: str, account: str, url: str, within_s: float) -> None:
         """Remember where a photo was uploaded; an address with a query may be signed, and is not.
 
         Addresses that are not used any more are forgotten.
         """
+        now = self._clock.wall()
         address = self._hash(f"{account} {url}".encode())
         with self.open().change() as writer:
             writer.execute("INSERT OR REPLACE INTO photos VALUES (?, ?)", (address, digest))
-            old = (self._clock.wall() - UPLOAD_KEPT_S,)
-            writer.execute("DELETE FROM uploads WHERE uploaded_at <= ?", old)
+            writer.execute("DELETE FROM uploads WHERE uploaded_at <= ?", (now - within_s,))
             if "?" not in url:
-                writer.execute(
-                    "INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?)",
-                    (digest, account, url, self._clock.wall()),
-                )
+                values = (digest, account, url, now)
+                writer.execute("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?)", values)
 
     def photo_at(self, url: str, account: str) -> str | None:
         """The digest of the photo that was uploaded to an address, where that is known."""
         address = self._hash(f"{account} {url}".encode())
-        with self.open().read() as reader:
-            query = "SELECT digest FROM photos WHERE address = ?"
-            row = reader.execute(query, (address,)).fetchone()
-            if row is None:  # noted by a version that kept addresses
-                query = "SELECT digest FROM uploads WHERE url = ? AND account = ?"
-                row = reader.execute(query, (url, account)).fetchone()
-        return row[0] if row else None
+        # Versions that kept addresses noted nothing else.
+        old = "SELECT digest FROM uploads WHERE url = ? AND account = ?"
+        noted = self._value("SELECT digest FROM photos WHERE address = ?", address)
+        return noted or self._value(old, url, account)
 
     def forget_upload(self, digest: str, account: str) -> None:
         """Forget an upload that the service cannot read."""
-        with self.open().change() as writer:
-            writer.execute(
-                "DELETE FROM uploads WHERE digest = ? AND account = ?", (digest, account)
-            )
-
-    def fact(self, name: str, within_s: float) -> float | None:
-        """A number that was noted lately, if it was."""
-        with self.open().read() as reader:
-            since = self._clock.wall() - within_s
-            query = "SELECT value FROM facts WHERE name = ? AND noted_at > ?"
-            row = reader.execute(query, (name, since)).fetchone()
-            return float(row[0]) if row else None
-
-    def note_fact(self, name: str, value: float) -> None:
-        """Remember a number."""
-        with self.open().change() as writer:
-            writer.execute(
-                "INSERT OR REPLACE INTO facts VALUES (?, ?, ?)",
-                (name, repr(value), self._clock.wall()),
-            )
+        self._change("DELETE FROM uploads WHERE digest = ? AND account = ?", digest, account)
 
     def draw_seed(self, run: str) -> int:
         """A random seed, 0 to 2147483647, that stays the same until the run is delivered."""
+        now = self._clock.wall()
         with self.open().change() as writer:
-            old = (run, self._clock.wall() - KEPT_S)
-            writer.execute("DELETE FROM draws WHERE run = ? AND drawn_at < ?", old)
-            writer.execute(
-                "INSERT OR IGNORE INTO draws VALUES (?, ?, ?)",
-                (run, secrets.randbelow(2**31), self._clock.wall()),
-            )
+            writer.execute("DELETE FROM draws WHERE drawn_at < ?", (now - KEPT_S,))
+            values = (run, secrets.randbelow(2**31), now)
+            writer.execute("INSERT OR IGNORE INTO draws VALUES (?, ?, ?)", values)
             (seed,) = writer.execute("SELECT seed FROM draws WHERE run = ?", (run,)).fetchone()
             return int(seed)
 
     def settle_draw(self, run: str) -> None:
         """Let the next run draw a new seed."""
-        with self.open().change() as writer:
-            writer.execute("DELETE FROM draws WHERE run = ?", (run,))
+        self._change("DELETE FROM draws WHERE run = ?", run)
+
+    def fact(self, name: str, within_s: float) -> float | None:
+        """A number that was noted lately, if it was."""
+        query = "SELECT value FROM facts WHERE name = ? AND noted_at > ?"
+        return self._value(query, name, self._clock.wall() - within_s, kind=float)
+
+    def note_fact(self, name: str, value: float | list[float]) -> None:
+        """Remember a number, or several."""
+        statement = "INSERT OR REPLACE INTO facts VALUES (?, ?, ?)"
+        self._change(statement, name, json.dumps(value), self._clock.wall())
 
     def durations(self, kind: str) -> list[float]:
         """How many seconds the last ten predictions of a kind took, oldest first."""
-        with self.open().read() as reader:
-            row = reader.execute("SELECT value FROM facts WHERE name = ?", (f"took {kind}",))
-            found = row.fetchone()
-            return list(map(float, json.loads(found[0]))) if found else []
+        query = "SELECT value FROM facts WHERE name = ?"
+        return self._value(query, f"took {kind}", kind=_numbers) or []
 
     def note_duration(self, kind: str, seconds: float) -> None:
         """Remember how long a prediction took."""
-        seen = json.dumps([*self.durations(kind), seconds][-10:])
-        with self.open().change() as writer:
-            values = (f"took {kind}", seen, self._clock.wall())
-            writer.execute("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", values)
+        self.note_fact(f"took {kind}", [*self.durations(kind), seconds][-10:])
 
 
 def try_to_note(change: Callable[[], object]) -> None:
@@ -366,30 +369,3 @@ def try_to_note(change: Callable[[], object]) -> None:
         change()
     except JournalError as error:
         LOGGER.warning("What became of a WaveSpeed job is not on record: %s", error)
-
-
-def _row(
-    key: str,
-    account: str,
-    state: str,
-    prediction_id: str | None,
-    submitted_at: float,
-    adopted: int,
-    place: int,
-    served_at: float | None,
-    ended_at: float | None,
-    looked: int,
-) -> Row:
-    """A row of the file as its types; ValueError and TypeError where it holds something else."""
-    return Row(
-        str(key),
-        str(account),
-        State(state),
-        prediction_id,
-        float(submitted_at),
-        bool(adopted),
-        int(place),
-        None if served_at is None else float(served_at),
-        None if ended_at is None else float(ended_at),
-        bool(looked),
-    )

@@ -29,40 +29,50 @@ price_and_limits  what the service takes and asks
 credentials       the key, and what no text may show
 """
 
-# ruff: noqa: F401 - the public names, for those who check types
-
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..paid_jobs.addresses import AddressPolicy
-    from ..paid_jobs.clock import Clock
-    from ..paid_jobs.crew import Progress
-    from ..paid_jobs.pacing import Pacer
-    from ..paid_jobs.transport import Transport
-    from .batch import Account, Batch, Estimate, Listed
-    from .client import WavespeedClient
-    from .jobs import Request, check_size, parse_size
-    from .terminal import terminal_progress
-    from .timing import Timing
+    from .library import (
+        Account,
+        AddressPolicy,
+        Batch,
+        Clock,
+        Estimate,
+        Listed,
+        Pacer,
+        Progress,
+        Request,
+        Timing,
+        Transport,
+        WavespeedClient,
+        check_size,
+        parse_size,
+        terminal_progress,
+    )
 
-_HOMES = {
-    "..paid_jobs.addresses": ["AddressPolicy"],
-    "..paid_jobs.clock": ["Clock"],
-    "..paid_jobs.crew": ["Progress"],
-    "..paid_jobs.pacing": ["Pacer"],
-    "..paid_jobs.transport": ["Transport"],
-    ".batch": ["Account", "Batch", "Estimate", "Listed"],
-    ".client": ["WavespeedClient"],
-    ".jobs": ["Request", "check_size", "parse_size"],
-    ".terminal": ["terminal_progress"],
-    ".timing": ["Timing"],
-}
+__all__ = [
+    "Account",
+    "AddressPolicy",
+    "Batch",
+    "Clock",
+    "Estimate",
+    "Listed",
+    "Pacer",
+    "Progress",
+    "Request",
+    "Timing",
+    "Transport",
+    "WavespeedClient",
+    "check_size",
+    "parse_size",
+    "terminal_progress",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Import the client when it is asked for: ComfyUI lists the nodes without it."""
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(home, __name__), name)
-    raise AttributeError(name)
+    if name not in __all__:
+        raise AttributeError(name)
+    from . import library
+
+    return getattr(library, name)

@@ -45,24 +45,17 @@ Window = tuple[float, float]
 
 Result = TypeVar("Result")
 
-_QUERY = Limits()
-_RESULT = Limits(body_bytes=2 * DELIVERY_MAX_BYTES)  # it may hold images in base64
-_SUBMIT = Limits(read_s=60, total_s=30)
-_SYNC = Limits(read_s=120, body_bytes=2 * DELIVERY_MAX_BYTES)
-_UPLOAD = Limits(read_s=120)
-_DOWNLOAD = Limits(body_bytes=DELIVERY_MAX_BYTES)
-
 
 @dataclass(frozen=True)
 class ApiLimits:
-    """Bounds of each kind of request."""
+    """Bounds of each kind of request; a result may hold images in base64."""
 
-    query: Limits = _QUERY
-    result: Limits = _RESULT
-    submit: Limits = _SUBMIT
-    sync: Limits = _SYNC
-    upload: Limits = _UPLOAD
-    download: Limits = _DOWNLOAD
+    query: Limits = Limits()  # noqa: RUF009 - frozen
+    result: Limits = Limits(body_bytes=2 * DELIVERY_MAX_BYTES)  # noqa: RUF009
+    submit: Limits = Limits(read_s=60, total_s=30)  # noqa: RUF009
+    sync: Limits = Limits(read_s=120, body_bytes=2 * DELIVERY_MAX_BYTES)  # noqa: RUF009
+    upload: Limits = Limits(read_s=120)  # noqa: RUF009
+    download: Limits = Limits(body_bytes=DELIVERY_MAX_BYTES)  # noqa: RUF009
 
 
 _UNANSWERED = {

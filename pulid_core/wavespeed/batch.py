@@ -123,9 +123,9 @@ class Batch:
             image = pixels.astype(np.float32) / np.float32(255)
             height, width = image.shape[:2]
             facts = delivery.describe(width, height) | (job.facts() if job else {})
-            if job and (height, width) != (job.height, job.width):
+            if job and f"{width}*{height}" != job.request.size:
                 facts["warnings"].append(f"The image came as {width}*{height} and was resampled.")
-                image = resize_image(image, job.width, job.height)
+                image = resize_image(image, job.request.width, job.request.height)
             self.images.append(image)
             self.metadata.append(facts)
             self.files.append(data)

@@ -197,8 +197,6 @@ class WavespeedClient:
                 stop,
                 report,
                 request.max_wait_s,
-                request.base64_output,
-                request.sync_mode,
                 request.force_rerun,
                 request.cancel_at_service,
                 planned.over_budget if key in planned.perhaps else None,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..paid_jobs.clock import Cancelled
 from ..paid_jobs.crew import Report
 from .errors import MODEL, RemoteBudgetExceeded, RemoteInputError
-from .images import EncodedPhoto, encode_photo
+from .images import EncodedPhoto
 from .price_and_limits import (
     GUIDANCE_MAX,
     IMAGES_MAX,
@@ -100,6 +100,11 @@ class Request:
     force_rerun: bool = False
     cancel_at_service: bool = False
 
+    @property
+    def size(self) -> str:
+        """The size as the service writes it."""
+        return f"{self.width}*{self.height}"
+
     def check(self) -> None:
         """Refuse inputs outside their ranges.
 
@@ -149,24 +154,16 @@ class Job:
     image_index: int
     prompt_index: int
     seed: int
-    width: int
-    height: int
-    guidance_scale: float
-    output_format: str
-
-    @property
-    def size(self) -> str:
-        """The size as the service writes it."""
-        return f"{self.width}*{self.height}"
+    request: Request = field(repr=False)
 
     def inputs(self) -> dict[str, Any]:
         """What is sent, apart from the photo's address."""
         return {
             "prompt": self.prompt,
-            "size": self.size,
-            "guidance_scale": self.guidance_scale,
+            "size": self.request.size,
+            "guidance_scale": round(self.request.guidance_scale, 4),
             "seed": self.seed,
-            "output_format": self.output_format,
+            "output_format": self.request.output_format,
         }
 
     def compare(self, inputs: Mapping[str, Any] | None) -> Match:
@@ -178,13 +175,14 @@ class Job:
 
     def facts(self) -> dict[str, Any]:
         """What the metadata of its images says about it."""
+        sent = self.inputs()
         return {
             "seed": self.seed,
             "prompt_index": self.prompt_index,
             "image_index": self.image_index,
-            "size_requested": self.size,
-            "guidance_scale": self.guidance_scale,
-            "output_format": self.output_format,
+            "size_requested": sent["size"],
+            "guidance_scale": sent["guidance_scale"],
+            "output_format": sent["output_format"],
         }
 
 
@@ -201,8 +199,6 @@ class RunOptions:
     cancelled: Cancelled
     report: Report
     max_wait_s: float = 600
-    base64_output: bool = False
-    sync_mode: bool = False
     force: bool = False
     cancel_at_service: bool = False
     over_budget: RemoteBudgetExceeded | None = None
@@ -228,26 +224,14 @@ def _is_same(name: str, own: Any, told: Any) -> bool:
         return True
 
 
-def encode_photos(request: Request) -> list[EncodedPhoto]:
-    """The photos of a request as they will be uploaded.
-
-    Raises:
-        ReferenceImageError: A photo that cannot be used.
-    """
-    return [encode_photo(photo) for photo in request.photos]
-
-
 def run_key(request: Request, photos: Sequence[EncodedPhoto], account: str) -> str:
     """A name for a request whatever its seed, so that an unfinished run finds its draw again."""
     return _digest(
         {
+            **_same_for_all(request, account),
             "photos": [photo.digest for photo in photos],
             "prompts": list(request.prompts),
-            "size": [request.width, request.height],
-            "guidance_scale": round(request.guidance_scale, 4),
-            "output_format": request.output_format,
             "num_images": request.num_images,
-            "account": account,
         }
     )
 
@@ -256,32 +240,25 @@ def plan_jobs(
     request: Request, photos: Sequence[EncodedPhoto], seed: int, account: str
 ) -> list[Job]:
     """The jobs of a request, in the order of its images; twins share their key."""
-    places = [
-        (image_index, photo, prompt_index, prompt, (seed + step) % (SEED_MAX + 1))
-        for image_index, photo in enumerate(photos)
-        for prompt_index, prompt in enumerate(request.prompts)
-        for step in range(request.num_images)
-    ]
-    same = {
+    same = _same_for_all(request, account)
+    jobs = []
+    for image_index, photo in enumerate(photos):
+        for prompt_index, prompt in enumerate(request.prompts):
+            for step in range(request.num_images):
+                job_seed = (seed + step) % (SEED_MAX + 1)
+                own = {"model": MODEL, "photo": photo.digest, "prompt": prompt, "seed": job_seed}
+                places = (image_index, prompt_index)
+                jobs.append(Job(_digest(same | own), photo, prompt, *places, job_seed, request))
+    return jobs
+
+
+def _same_for_all(request: Request, account: str) -> dict[str, Any]:
+    return {
+        "size": [request.width, request.height],
         "guidance_scale": round(request.guidance_scale, 4),
         "output_format": request.output_format,
+        "account": account,
     }
-    jobs = []
-    for image_index, photo, prompt_index, prompt, job_seed in places:
-        facts = {
-            "model": MODEL,
-            "photo": photo.digest,
-            "prompt": prompt,
-            "size": [request.width, request.height],
-            "seed": job_seed,
-            "account": account,
-            **same,
-        }
-        sides = {"width": request.width, "height": request.height}
-        jobs.append(
-            Job(_digest(facts), photo, prompt, image_index, prompt_index, job_seed, **sides, **same)
-        )
-    return jobs
 
 
 def _digest(facts: dict[str, Any]) -> str:

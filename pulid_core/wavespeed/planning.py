@@ -11,7 +11,8 @@ from .api import Api
 from .batch import Estimate
 from .delivery import Delivery
 from .errors import PaidJobError, RemoteAuthError, RemoteBudgetExceeded, RemoteCancelled
-from .jobs import RANDOM_SEED, Job, Request, encode_photos, plan_jobs, run_key
+from .images import encode_photo
+from .jobs import RANDOM_SEED, Job, Request, plan_jobs, run_key
 from .price_and_limits import LIST_PRICE_USD
 from .runner import Runner
 
@@ -66,7 +67,7 @@ class Plan:
 
 def plan_run(request: Request, runner: Runner, cancelled: Cancelled) -> Plan:
     """Decide what a checked request runs, and ask what that costs."""
-    photos = encode_photos(request)
+    photos = [encode_photo(photo) for photo in request.photos]
     run = run_key(request, photos, runner.account)
     seed = runner.journal.draw_seed(run) if request.seed == RANDOM_SEED else request.seed
     jobs = plan_jobs(request, photos, seed, runner.account)
@@ -76,7 +77,7 @@ def plan_run(request: Request, runner: Runner, cancelled: Cancelled) -> Plan:
     perhaps = frozenset(key for key, is_new in orders.items() if is_new is None)
     price_usd, quoted = LIST_PRICE_USD, False
     if new:
-        price_usd, quoted = _price(runner, jobs[0].size, cancelled)
+        price_usd, quoted = _price(runner, request.size, cancelled)
     estimate = Estimate(len(jobs), len(new), len(perhaps), price_usd, quoted)
     return Plan(runner, run, jobs, unique, estimate, perhaps)
 

@@ -15,6 +15,7 @@ from ..paid_jobs.clock import Cancelled, Clock
 from ..paid_jobs.journal import Journal, Row
 from .answers import Prediction
 from .api import Api
+from .delivery import Source
 from .errors import PaidJobError, RemoteCancelled, RemoteOutcomeUnknown
 from .jobs import Job, Match
 from .timing import Timing
@@ -24,16 +25,8 @@ LOGGER = logging.getLogger(__name__)
 _EVERYTHING = (0.0, 4e9)
 
 
-@dataclass(frozen=True)
-class Found:
-    """A prediction that was lost.
-
-    Attributes:
-        is_proved: Its inputs are the job's; otherwise only its time fits.
-    """
-
-    prediction: Prediction
-    is_proved: bool
+Found = tuple[Prediction, Source]
+"""A prediction that was lost: "resumed" where its inputs are the job's, "adopted" where only its time fits."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +70,9 @@ class Recovery:
             passed_s = look_s
             found, candidates = self._look(job, row, cause, cancelled, by_service=by_service)
             if found:
-                self.journal.accepted(row.key, found.prediction.id, adopted=not found.is_proved)
-                LOGGER.info("WaveSpeed prediction %s found", found.prediction.id)
+                prediction, source = found
+                self.journal.accepted(row.key, prediction.id, adopted=source == "adopted")
+                LOGGER.info("WaveSpeed prediction %s found", prediction.id)
                 return found
         if candidates:
             raise RemoteOutcomeUnknown(cause, candidates)
@@ -107,7 +101,7 @@ class Recovery:
         same = [item for item in unowned if matches[item.id] is Match.SAME]
         if same and len({_photo_address(item) for item in same}) == 1:
             # Asked for with one photo, prompt and seed, any of them is the picture.
-            return Found(same[0], is_proved=True), []
+            return (same[0], "resumed"), []
         untold = [item for item in unowned if matches[item.id] is Match.UNTOLD]
         return (None, [item.id for item in same]) if same else self._by_time(row, untold)
 
@@ -145,13 +139,13 @@ class Recovery:
         }
         mine = [item for item in untold if row.key in owners[item.id]]
         if len(mine) == 1 and owners[mine[0].id] == [row.key]:
-            return Found(mine[0], is_proved=False), []
+            return (mine[0], "adopted"), []
         if mine:
             keys = owners[mine[0].id]
             group = [item for item in untold if owners[item.id] == keys]
             if len(group) == len(mine) == len(keys) and _are_apart(group, rivals, keys):
                 group.sort(key=lambda item: item.created_s or 0.0)
-                return Found(group[keys.index(row.key)], is_proved=False), []
+                return (group[keys.index(row.key)], "adopted"), []
         # What is close to nobody may be anybody's.
         return None, [item.id for item in untold if item in mine or not owners[item.id]]
 

@@ -34,7 +34,7 @@ from .jobs import Job, RunOptions
 from .recovery import Found, Recovery
 from .refusals import refused_order
 from .timing import Timing
-from .uploads import upload
+from .uploads import uploaded
 from .waiting import Waiting
 
 LOGGER = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ class Runner:
         refused says nothing about what was paid.
         """
         try:
-            prediction = self._waiting.until_ended(prediction, options, job.size, row)
+            prediction = self._waiting.until_ended(prediction, options, job.request.size, row)
         except RemoteExpired as error:
             if error.is_over:
                 self._move(job, State.FAILED, prediction.id)
@@ -193,8 +193,7 @@ class Runner:
                 if answer.outcome is Outcome.ACCEPTED and answer.prediction:
                     return answer.prediction, "new"
                 if answer.outcome is Outcome.UNKNOWN:
-                    found = self._find_lost(job, answer, options)
-                    return found.prediction, _source(found)
+                    return self._find_lost(job, answer, options)
             self._forget_unreadable(job, answer.status)
             options.report("waiting", None)
             self.clock.wait(self._pause_s(job, answer, connects, resends), options.cancelled)
@@ -218,11 +217,9 @@ class Runner:
             PaidJobError: It may not.
         """
         if answer.outcome is Outcome.REJECTED:
-            sent = (
-                f"Sent: size {job.size}, guidance_scale {job.guidance_scale}, seed {job.seed}, "
-                f"output_format {job.output_format}, a prompt of {len(job.prompt)} characters, a "
-                f"photo of {job.photo.picture.width} x {job.photo.picture.height} pixels."
-            )
+            told = {**job.inputs(), "prompt": f"of {len(job.prompt)} characters"}
+            told["photo"] = "of {} x {} pixels".format(*job.photo.picture.size)
+            sent = f"Sent: {', '.join(f'{name} {value}' for name, value in told.items())}."
             raise refused_order(answer.status, self.api.clean(answer.message), sent)
         if answer.outcome is Outcome.RATE_LIMITED:
             self.pacer.slow_down()
@@ -236,14 +233,9 @@ class Runner:
 
     def _upload(self, job: Job, options: RunOptions) -> str:
         """The photo's address; each photo is uploaded once, whoever needs it first."""
-        digest = job.photo.digest
-        with self.journal.locks.hold(f"upload:{digest}", self.clock, options.cancelled):
-            address = self.journal.uploaded_url(digest, self.account)
-            if address is None:
-                options.report("uploading", None)
-                address = upload(self.api, job.photo, options.cancelled)
-                self.journal.note_upload(digest, self.account, address)
-        return address
+        name = f"upload:{job.photo.digest}"
+        with self.journal.locks.hold(name, self.clock, options.cancelled):
+            return uploaded(self.api, self.journal, self.account, job.photo, options)
 
     def _post(self, job: Job, address: str, options: RunOptions) -> Answer:
         """Send the creating POST, with its row on disk before and its outcome straight after.
@@ -251,8 +243,8 @@ class Runner:
         Both while the lock is held: who has it next takes a row without an outcome for a crash.
         """
         inputs = {**job.inputs(), "image": address}
-        inputs |= {"enable_base64_output": True} if options.base64_output else {}
-        inputs |= {"enable_sync_mode": True} if options.sync_mode else {}
+        inputs |= {"enable_base64_output": True} if job.request.base64_output else {}
+        inputs |= {"enable_sync_mode": True} if job.request.sync_mode else {}
         if options.cancelled():
             raise RemoteCancelled
         options.report("submitting", None)
@@ -309,7 +301,3 @@ class Runner:
 def _is_paid(row: Row) -> bool:
     """Whether a row stands for a paid image."""
     return row.state in PAID and row.prediction_id is not None
-
-
-def _source(found: Found) -> Source:
-    return "resumed" if found.is_proved else "adopted"

@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 from ..paid_jobs.clock import Cancelled, never
+from ..paid_jobs.journal import Journal
 from ..paid_jobs.transport import TransportError
 from .api import Api, Passing
 from .errors import RemoteRejected
 from .images import EncodedPhoto
+from .jobs import RunOptions
+
+USED_AGAIN_S = 24 * 3600
+"""How long an uploaded photo serves further orders; the service deletes it after 7 days."""
+
+
+def uploaded(
+    api: Api, journal: Journal, account: str, photo: EncodedPhoto, options: RunOptions
+) -> str:
+    """The address of a photo, which is uploaded unless it was lately.
+
+    Raises:
+        As `upload`.
+    """
+    address = journal.uploaded_url(photo.digest, account, USED_AGAIN_S)
+    if address is None:
+        options.report("uploading", None)
+        address = upload(api, photo, options.cancelled)
+        journal.note_upload(photo.digest, account, address, USED_AGAIN_S)
+    return address
 
 
 def upload(api: Api, photo: EncodedPhoto, cancelled: Cancelled = never) -> str:

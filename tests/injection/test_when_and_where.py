@@ -6,9 +6,15 @@ import pytest
 import torch
 from pulid_pack.pulid_core.errors import PulidError
 from pulid_pack.pulid_core.injection.masks import find_tile, mask_to_tokens
-from pulid_pack.pulid_core.injection.options import SCHEDULES, parse_factors, parse_points
+from pulid_pack.pulid_core.injection.options import parse_factors
 from pulid_pack.pulid_core.injection.regions import MASK_SIZE, region_masks
-from pulid_pack.pulid_core.injection.schedule import SigmaRange, interpolate, progress_at
+from pulid_pack.pulid_core.injection.schedule import (
+    SCHEDULES,
+    SigmaRange,
+    interpolate,
+    parse_points,
+    progress_at,
+)
 
 
 def falling(percent):

@@ -234,7 +234,8 @@ class HostReads(TorchDispatchMode):
 @pytest.mark.parametrize("people", [1, 3])
 def test_one_host_read_per_forward_and_none_in_a_block(model, pulid, people):
     """With masks, a schedule and both passes; the model itself reads nothing."""
-    from pulid_pack.pulid_core.injection.options import SCHEDULES, InjectionOptions
+    from pulid_pack.pulid_core.injection.options import InjectionOptions
+    from pulid_pack.pulid_core.injection.schedule import SCHEDULES
 
     def count(patched):
         reads = {"forward": 0, "blocks": 0, "calls": 0}

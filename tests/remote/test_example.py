@@ -17,7 +17,7 @@ from wavespeed_testing import KEY
 ROOT = Path(__file__).resolve().parents[2]
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text("utf-8"), re.DOTALL)
 EXAMPLES = {
-    "docstring": (wavespeed.__doc__ or "").split("\n\n", 1)[1],
+    "docstring": (wavespeed.__doc__ or "").split("\n\n", 1)[1].rsplit("\n\n", 1)[0],
     **{f"python.md {i}": code for i, code in enumerate(BLOCKS) if "pulid_core.wavespeed" in code},
 }
 TO_STANDIN = """

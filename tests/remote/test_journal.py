@@ -154,10 +154,10 @@ def test_rows_survive_a_restart(tmp_path: Path):
 def test_signed_upload_addresses_are_not_kept(tmp_path: Path):
     """An address with a query is not written down."""
     journal = Journal(tmp_path)
-    journal.note_upload("d", "a", "https://x.y/z?Signature=1")
-    assert journal.uploaded_url("d", "a") is None
-    journal.note_upload("d", "a", "https://x.y/z")
-    assert journal.uploaded_url("d", "a") == "https://x.y/z"
+    journal.note_upload("d", "a", "https://x.y/z?Signature=1", 60)
+    assert journal.uploaded_url("d", "a", 60) is None
+    journal.note_upload("d", "a", "https://x.y/z", 60)
+    assert journal.uploaded_url("d", "a", 60) == "https://x.y/z"
 
 
 def test_store_keeps_within_its_capacity(tmp_path: Path):

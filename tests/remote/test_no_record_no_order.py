@@ -15,6 +15,7 @@ import pytest
 from pulid_pack.pulid_core.paid_jobs.journal import Journal
 from pulid_pack.pulid_core.wavespeed import Clock, WavespeedClient
 from pulid_pack.pulid_core.wavespeed.errors import JournalError
+from pulid_pack.pulid_core.wavespeed.uploads import USED_AGAIN_S
 from wavespeed_standin import Standin
 from wavespeed_testing import client_for, request
 
@@ -246,9 +247,9 @@ def test_address_of_a_photo_is_kept_for_a_day(tmp_path: Path):
     """Then it is forgotten, and only its hash tells which photo a listed prediction was for."""
     now = [1_800_000_000.0]
     journal = Journal(tmp_path, Clock(wall=lambda: now[0]))
-    journal.note_upload("digest-a", "account", "https://cdn.example/a-canary.png")
+    journal.note_upload("digest-a", "account", "https://cdn.example/a-canary.png", USED_AGAIN_S)
     now[0] += 25 * 3600
-    journal.note_upload("digest-b", "account", "https://cdn.example/b.png")
+    journal.note_upload("digest-b", "account", "https://cdn.example/b.png", USED_AGAIN_S)
     assert journal.photo_at("https://cdn.example/a-canary.png", "account") == "digest-a"
     with journal.open().read() as reader:
         assert [row[0] for row in reader.execute("SELECT url FROM uploads")] == [

@@ -173,7 +173,7 @@ def test_not_sent(address: str, tmp_path: Path):
     """A name that does not resolve and a refused connection are told apart from a lost answer."""
     client = client_for(address, tmp_path)
     tag = client.journal.account_tag(KEY.encode())
-    client.journal.note_upload(encode_photo(photo()).digest, tag, f"{address}/x.png")
+    client.journal.note_upload(encode_photo(photo()).digest, tag, f"{address}/x.png", 60)
     with pytest.raises(RemoteUnavailable) as caught:
         client.run(request())
     assert caught.value.billed is Billed.NO
