@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from ..errors import RemoteError
@@ -104,15 +105,14 @@ class Crew(Generic[Result]):
                 return
             if future.set_running_or_notify_cancel():
                 try:
-                    future.set_result(self._work(name, self._reporter(name), self._is_stopped))
+                    future.set_result(
+                        self._work(name, partial(self._report, name), self._is_stopped)
+                    )
                 except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
                     future.set_exception(error)
 
-    def _reporter(self, name: str) -> Report:
-        def report(stage: str, prediction_id: str | None) -> None:
-            self._stages[name] = stage, prediction_id
-
-        return report
+    def _report(self, name: str, stage: str, prediction_id: str | None) -> None:
+        self._stages[name] = stage, prediction_id
 
     def _is_stopped(self) -> bool:
         """Whether to stop: asked to, or Python ends and takes the watching thread with it."""

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import urllib3
@@ -22,6 +21,7 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from .addresses import AddressPolicy
 from .clock import Cancelled
+from .errors import RemoteCancelled
 
 MIB = 1024 * 1024
 WATCH_S = 0.1
@@ -44,30 +44,20 @@ class Limits:
     body_bytes: int = MIB
 
 
-class Ending(Enum):
-    """Why the watch hung up."""
-
-    LATE = "late"
-    CANCELLED = "cancelled"
-
-
 class Exchange:
     """What one thread is exchanging with a server; a context manager.
 
     Attributes:
         sent: Whether a byte of the request itself, not of a proxy's CONNECT, may have left.
-        ending: Why the watch hung up, if it did.
+        ending: RemoteCancelled or TimeoutError, when the watch hung up.
     """
 
     def __init__(
-        self,
-        limits: Limits,
-        cancelled: Cancelled,
-        monotonic: Callable[[], float] = time.monotonic,
+        self, limits: Limits, cancelled: Cancelled, monotonic: Callable[[], float] = time.monotonic
     ):
         self.limits = limits
         self.sent = False
-        self.ending: Ending | None = None
+        self.ending: type[Exception] | None = None
         self._cancelled = cancelled
         self._sockets: list[socket.socket] = []
         self._guard = threading.Lock()
@@ -105,9 +95,9 @@ class Exchange:
     def _watch(self) -> None:
         while not self._over.wait(WATCH_S):
             if self._cancelled():
-                self.ending = Ending.CANCELLED
+                self.ending = RemoteCancelled
             elif self._monotonic() > self._end:
-                self.ending = Ending.LATE
+                self.ending = TimeoutError
             if self.ending:
                 self._hang_up()
 

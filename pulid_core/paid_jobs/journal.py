@@ -276,11 +276,7 @@ class Journal:
             )
 
     def move(
-        self,
-        key: str,
-        state: State,
-        prediction_id: str | None = None,
-        code: int | None = None,
+        self, key: str, state: State, prediction_id: str | None = None, code: int | None = None
     ) -> None:
         """Note that a job has reached a state, and its prediction where that is known."""
         self._update(

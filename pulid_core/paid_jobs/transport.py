@@ -30,7 +30,7 @@ from requests.auth import AuthBase
 from .addresses import PUBLIC_ONLY, AddressPolicy
 from .clock import Cancelled, never
 from .errors import RemoteCancelled, UnsafeAddressError
-from .exchange import MIB, Ending, Exchange, Exchanges, Limits, WatchedAdapter
+from .exchange import MIB, Exchange, Exchanges, Limits, WatchedAdapter
 
 CLIENT_NAME = "pulid-for-flux"
 MAX_REDIRECTS = 3
@@ -206,11 +206,7 @@ class Transport:
     def _new_session(self) -> _Session:
         session = _Session()
         session.headers.update(
-            {
-                "User-Agent": CLIENT_NAME,
-                "X-Client-Name": CLIENT_NAME,
-                "Accept-Encoding": "identity",
-            }
+            {"User-Agent": CLIENT_NAME, "X-Client-Name": CLIENT_NAME, "Accept-Encoding": "identity"}
         )
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for prefix in ("http://", "https://"):
@@ -290,7 +286,7 @@ _BEFORE_SENDING = {"the proxy refused, or cannot be reached", "the connection co
 
 def _ended(exchange: Exchange) -> Exception:
     """The error for an exchange that the watch ended."""
-    if exchange.ending is Ending.CANCELLED:
+    if exchange.ending is RemoteCancelled:
         return RemoteCancelled()
     if exchange.sent:
         return TransportError(Sent.MAYBE, "no answer in time")

@@ -32,23 +32,16 @@ credentials       the key, and what no text may show
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .library import (
-        Account,
-        AddressPolicy,
-        Batch,
-        Clock,
-        Estimate,
-        Listed,
-        Pacer,
-        Progress,
-        Request,
-        Timing,
-        Transport,
-        WavespeedClient,
-        check_size,
-        parse_size,
-        terminal_progress,
-    )
+    from ..paid_jobs.addresses import AddressPolicy
+    from ..paid_jobs.clock import Clock
+    from ..paid_jobs.crew import Progress
+    from ..paid_jobs.pacing import Pacer
+    from ..paid_jobs.transport import Transport
+    from .batch import Account, Batch, Estimate, Listed
+    from .client import WavespeedClient
+    from .jobs import Request, check_size, parse_size
+    from .terminal import terminal_progress
+    from .timing import Timing
 
 __all__ = [
     "Account",

@@ -111,28 +111,26 @@ def outcome(reply: Reply) -> Answer:
 
 def parse_prediction(data: object) -> Prediction | None:
     """A prediction from the `data` of an envelope, or None when it has no usable id."""
-    if not isinstance(data, dict) or not is_prediction_id(data.get("id")):
+    data = record(data)
+    if not is_prediction_id(data.get("id")):
         return None
     outputs, nsfw = data.get("outputs"), data.get("has_nsfw_contents")
-    urls, timings = data.get("urls"), data.get("timings")
     inputs = data.get("inputs", data.get("input"))
-    timing = timings.get("inference") if isinstance(timings, dict) else data.get("executionTime")
-    named = (
-        [text for text in outputs if isinstance(text, str) and text]
-        if isinstance(outputs, list)
-        else []
-    )
+    listed = outputs if isinstance(outputs, list) else []
+    named = [text for text in listed if isinstance(text, str) and text]
     return Prediction(
         id=data["id"],
         model=_text(data.get("model")),
         status=_text(data.get("status")),
         outputs=tuple(named[:DELIVERY_MAX_FILES]),
         dropped=max(0, len(named) - DELIVERY_MAX_FILES),
-        urls={str(k): _text(v) for k, v in urls.items()} if isinstance(urls, dict) else {},
+        urls={str(k): _text(v) for k, v in record(data.get("urls")).items()},
         has_nsfw_contents=tuple(flag is True for flag in nsfw) if isinstance(nsfw, list) else (),
         created_at=_text(data.get("created_at")),
         error=_text(data.get("error")),
-        inference_ms=number(timing),
+        inference_ms=number(
+            record(data.get("timings")).get("inference", data.get("executionTime"))
+        ),
         code=integer(data.get("code")),
         inputs=inputs if isinstance(inputs, dict) else None,
     )
@@ -166,8 +164,7 @@ def message_of(envelope: Mapping[str, Any]) -> str:
     """The service's own words, wherever it put them."""
     for name in ("message", "error", "detail", "msg"):
         value = envelope.get(name)
-        if isinstance(value, dict):
-            value = value.get("message")
+        value = record(value).get("message", value)
         if isinstance(value, str) and value.strip():
             return value
     return ""
@@ -176,8 +173,13 @@ def message_of(envelope: Mapping[str, Any]) -> str:
 def items_of(envelope: Mapping[str, Any]) -> list[Any] | None:
     """The list in an envelope, wherever it stands; None when there is none."""
     data = envelope.get("data")
-    items = data.get("items", data.get("predictions")) if isinstance(data, dict) else data
+    items = record(data).get("items", record(data).get("predictions", data))
     return items if isinstance(items, list) else None
+
+
+def record(value: object) -> dict[str, Any]:
+    """A JSON object; an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
 
 
 def number(value: object, least: float = 0.0) -> float | None:

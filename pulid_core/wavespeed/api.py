@@ -25,14 +25,11 @@ from .answers import (
     number,
     outcome,
     parse_prediction,
+    record,
     status_of,
 )
 from .credentials import ApiKey, clean_message, hide_prompts
-from .errors import (
-    MODEL,
-    RemoteUnavailable,
-    UnsafeAddressError,
-)
+from .errors import MODEL, RemoteUnavailable, UnsafeAddressError
 from .images import DELIVERY_MAX_BYTES
 from .refusals import refusal, refused_question
 from .timing import Timing
@@ -109,10 +106,6 @@ class Api:
         self._timing = timing or Timing()
         self.limits = limits or ApiLimits()
 
-    def server_time(self) -> float | None:
-        """The service's clock, seconds since 1970, as far as its answers told it."""
-        return self.transport.server_time
-
     def clean(self, text: str, length: int = 300) -> str:
         """A foreign text without the key, prompts, signatures and control characters, cut."""
         return clean_message(hide_prompts(self._key.hide(text), self._private), length)
@@ -172,11 +165,8 @@ class Api:
         """
         found: dict[str, Prediction] = {}
         for window in windows if by_service else [None]:
-            times = (
-                {"created_after": _iso(window[0]), "created_before": _iso(window[1])}
-                if window
-                else {}
-            )
+            names = ("created_after", "created_before")
+            times = dict(zip(names, map(_iso, window), strict=True)) if window else {}
             for page in range(1, MAX_PAGES + 1):
                 query = {"page": page, "page_size": PAGE, "model": MODEL, **times}
                 items = self.patiently(lambda query=query: self._list(query, cancelled), cancelled)
@@ -245,9 +235,8 @@ class Api:
 
         bills: dict[str, float] = {}
         for item in self.patiently(look, cancelled, within_s=0):
-            named = item.get("prediction") if isinstance(item, dict) else None
-            name = named.get("uuid") if isinstance(named, dict) else None
-            price = number(item.get("price"), least=-1e9) if isinstance(item, dict) else None
+            name = record(record(item).get("prediction")).get("uuid")
+            price = number(record(item).get("price"), least=-1e9)
             if price is not None and isinstance(name, str) and name in prediction_ids:
                 # An older page shows millionths of a dollar.
                 bills[name] = bills.get(name, 0.0) + (price if abs(price) < 100 else price / 1e6)
@@ -336,9 +325,8 @@ def _unusable(status: int, otherwise: str) -> str:
 
 def _amount(envelope: Mapping[str, Any], *names: str, least: float = 0.0) -> float:
     """The first of the named numbers in an envelope's data that is not below `least`."""
-    data = envelope.get("data")
     for name in names:
-        amount = number(data.get(name), least) if isinstance(data, dict) else None
+        amount = number(record(envelope.get("data")).get(name), least)
         if amount is not None and amount < 1e9:
             return amount
     raise Passing("the answer holds no amount")

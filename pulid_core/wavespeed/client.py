@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Literal
@@ -25,18 +26,12 @@ from ..paid_jobs.pacing import IMAGES_PER_MIN, Pacer
 from ..paid_jobs.store import ResultStore
 from ..paid_jobs.transport import Transport
 from ..pixels import photo_pixels
-from .answers import is_prediction_id
+from .answers import is_prediction_id, record
 from .api import BASE_URL, Api, ApiLimits
 from .batch import Account, Batch, Estimate, Listed, batch_error
 from .credentials import ApiKey, find_key, without_query
 from .delivery import Delivery, Fetcher
-from .errors import (
-    JournalError,
-    PaidJobError,
-    RemoteAuthError,
-    RemoteCancelled,
-    RemoteInputError,
-)
+from .errors import JournalError, PaidJobError, RemoteAuthError, RemoteCancelled, RemoteInputError
 from .jobs import RANDOM_SEED, Request, RunOptions, parse_size
 from .planning import Plan, plan_run, quote
 from .price_and_limits import LIST_PRICE_USD
@@ -149,11 +144,7 @@ class WavespeedClient:
         return self.run(request, progress=progress, cancelled=cancelled)
 
     def run(
-        self,
-        request: Request,
-        *,
-        progress: OnProgress | None = None,
-        cancelled: Cancelled = never,
+        self, request: Request, *, progress: OnProgress | None = None, cancelled: Cancelled = never
     ) -> Batch:
         """Run a request: plan it, check its cost, and see its jobs through.
 
@@ -181,7 +172,8 @@ class WavespeedClient:
             raise batch_error(crew.errors, len(crew.results))
         batch = self._batch(planned, crew)
         for key, delivery in crew.results.items():
-            self._note_delivered(key, delivery.prediction_id)
+            prediction_id = delivery.prediction_id
+            try_to_note(partial(self.journal.move, key, State.DELIVERED, prediction_id))
         if request.seed == RANDOM_SEED and not crew.errors:
             self.journal.settle_draw(planned.run)
         if progress:
@@ -193,14 +185,9 @@ class WavespeedClient:
         runner = planned.runner
 
         def work(key: str, report: Report, stop: Cancelled) -> Delivery:
-            options = RunOptions(
-                stop,
-                report,
-                request.max_wait_s,
-                request.force_rerun,
-                request.cancel_at_service,
-                planned.over_budget if key in planned.perhaps else None,
-            )
+            over_budget = planned.over_budget if key in planned.perhaps else None
+            wishes = (request.max_wait_s, request.force_rerun, request.cancel_at_service)
+            options = RunOptions(stop, report, *wishes, over_budget)
             with runner.pacer.running(request.max_parallel, stop):
                 return runner.run(planned.unique[key], options)
 
@@ -328,7 +315,7 @@ class WavespeedClient:
         if not text:
             try:
                 settings = json.loads((self.state_dir / SETTINGS_FILE).read_text("utf-8"))
-                text = str(settings.get("images_per_min", "")) if isinstance(settings, dict) else ""
+                text = str(record(settings).get("images_per_min", ""))
             except (OSError, ValueError, RecursionError):
                 text = ""
         rate = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else IMAGES_PER_MIN
@@ -348,9 +335,6 @@ class WavespeedClient:
             return 0
         states = (*OUTCOME_OPEN, State.ACCEPTED, State.COMPLETED)
         return sum(1 for row in rows if row and row.state in states)
-
-    def _note_delivered(self, key: str, prediction_id: str) -> None:
-        try_to_note(lambda: self.journal.move(key, State.DELIVERED, prediction_id))
 
     def _batch(self, planned: Plan, crew: Crew[Delivery]) -> Batch:
         batch = Batch(failures=[str(error) for error in crew.errors.values()])

@@ -35,10 +35,5 @@ REFUSALS = {
 }
 """Texts of refusals that say more than the service's words."""
 
-TASK_BILLED = {
-    MODERATED: Billed.MAYBE,
-    1400: Billed.NO,
-    1401: Billed.NO,
-    1407: Billed.NO,
-}
+TASK_BILLED = {MODERATED: Billed.MAYBE, 1400: Billed.NO, 1401: Billed.NO, 1407: Billed.NO}
 """Who pays for a failed task, by its code; others are refunded by the service's policy."""

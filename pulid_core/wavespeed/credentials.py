@@ -73,12 +73,10 @@ def find_key(folder: Path, environ: Mapping[str, str] = os.environ) -> ApiKey:
         return ApiKey(environ[KEY_VARIABLE])
     path = folder / KEY_FILE
     try:
-        text = path.read_text(encoding="utf-8-sig")  # Notepad may begin it with a mark
+        text = path.read_text("utf-8-sig", errors="replace")  # Notepad may begin it with a mark
     except OSError:
         text = ""
-    except UnicodeDecodeError:
-        text = None
-    if text is None:  # raised here, since the other error carries the file's bytes
+    if "\ufffd" in text:
         raise RemoteAuthError(
             f"The WaveSpeed API key in {path} should be UTF-8 text, but is saved another way. "
             "Save the file again as UTF-8."

@@ -49,27 +49,27 @@ class EncodedPhoto:
     def data(self) -> bytes:
         """The file, encoded when it is asked for: a photo that is known there needs none."""
         buffer = io.BytesIO()
-        if self.extension == "png":
-            self.picture.save(buffer, "PNG", compress_level=1)
-        else:
-            self.picture.save(buffer, "JPEG", quality=95, subsampling=0)
+        options = (
+            {"compress_level": 1} if self.format == "PNG" else {"quality": 95, "subsampling": 0}
+        )
+        self.picture.save(buffer, self.format, **options)
         return buffer.getvalue()
 
     @property
-    def extension(self) -> str:
-        """What the file is, as its name ends."""
+    def format(self) -> str:
+        """What the file is, as Pillow calls it."""
         width, height = self.picture.size
-        return "png" if width * height <= UPLOAD_PNG_PIXELS else "jpg"
+        return "PNG" if width * height <= UPLOAD_PNG_PIXELS else "JPEG"
 
     @property
     def filename(self) -> str:
         """A name that says nothing about the user."""
-        return f"reference.{self.extension}"
+        return f"reference.{EXTENSIONS[self.format]}"
 
     @property
     def content_type(self) -> str:
         """The media type."""
-        return "image/png" if self.extension == "png" else "image/jpeg"
+        return f"image/{self.format.lower()}"
 
 
 def encode_photo(photo: NDArray[np.generic]) -> EncodedPhoto:

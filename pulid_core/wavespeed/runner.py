@@ -78,9 +78,7 @@ class Runner:
         """
         started = self.clock.monotonic()
         with self.journal.locks.hold(f"job:{job.key}", self.clock, options.cancelled):
-            delivery = self._run(job, options)
-        options.report("done", delivery.prediction_id)
-        return replace(delivery, total_s=self.clock.monotonic() - started)
+            return self._done(self._run(job, options), started, options)
 
     def collect(self, prediction_id: str, options: RunOptions) -> Delivery:
         """Fetch a prediction by its id; never creates one.
@@ -96,7 +94,10 @@ class Runner:
                 raise ended_error(prediction, self.api)
             options.report("downloading", prediction_id)
             delivery, _ = self.fetcher.fetch(prediction, "resumed", options.cancelled)
-        options.report("done", prediction_id)
+        return self._done(delivery, started, options)
+
+    def _done(self, delivery: Delivery, started: float, options: RunOptions) -> Delivery:
+        options.report("done", delivery.prediction_id)
         return replace(delivery, total_s=self.clock.monotonic() - started)
 
     def _run(self, job: Job, options: RunOptions) -> Delivery:
@@ -162,11 +163,7 @@ class Runner:
         return delivery
 
     def _move(
-        self,
-        job: Job,
-        state: State,
-        prediction_id: str | None = None,
-        code: int | None = None,
+        self, job: Job, state: State, prediction_id: str | None = None, code: int | None = None
     ) -> None:
         """Note a state after payment; the id goes along, as the disk may have been full before."""
         try_to_note(lambda: self.journal.move(job.key, state, prediction_id, code))
@@ -248,7 +245,7 @@ class Runner:
         if options.cancelled():
             raise RemoteCancelled
         options.report("submitting", None)
-        self.journal.submitting(job.key, self.api.server_time())
+        self.journal.submitting(job.key, self.api.transport.server_time)
         answer = self.api.submit(inputs)
         if answer.outcome is Outcome.ACCEPTED and answer.prediction:
             prediction_id = answer.prediction.id

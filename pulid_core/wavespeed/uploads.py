@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..paid_jobs.clock import Cancelled, never
 from ..paid_jobs.journal import Journal
 from ..paid_jobs.transport import TransportError
+from .answers import record
 from .api import Api, Passing
 from .errors import RemoteRejected
 from .images import EncodedPhoto
@@ -64,12 +65,11 @@ def _by_ticket(api: Api, photo: EncodedPhoto, cancelled: Cancelled) -> str:
         "size": len(photo.data),
         "content_type": photo.content_type,
     }
-    data = api.envelope("POST", "/media/uploads", cancelled=cancelled, json=ticket).get("data")
-    order = data.get("upload") if isinstance(data, dict) else None
+    envelope = api.envelope("POST", "/media/uploads", cancelled=cancelled, json=ticket)
+    order = record(record(envelope.get("data")).get("upload"))
     target = _checked_address(api, order, "url")
-    address = _checked_address(api, data, "download_url")
-    given = order.get("headers") if isinstance(order, dict) else None
-    headers = {str(k): str(v) for k, v in given.items()} if isinstance(given, dict) else {}
+    address = _checked_address(api, envelope.get("data"), "download_url")
+    headers = {str(k): str(v) for k, v in record(order.get("headers")).items()}
     try:
         reply = api.transport.send(
             "PUT",
@@ -87,7 +87,7 @@ def _by_ticket(api: Api, photo: EncodedPhoto, cancelled: Cancelled) -> str:
 
 
 def _checked_address(api: Api, data: object, name: str) -> str:
-    address = data.get(name) if isinstance(data, dict) else None
+    address = record(data).get(name)
     if not isinstance(address, str):
         raise Passing("the answer names no address")
     api.transport.policy.check_url(address)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, repeat
 
 from ..paid_jobs.clock import Clock
@@ -67,7 +68,8 @@ class Waiting:
             found = self._look(prediction.id, options, looked_at_s, row, known)
             if found and found.status in codes.ENDED | {codes.COMPLETED}:
                 if size and not known and found.inference_ms:
-                    self._learn(size, found.inference_ms / 1000)
+                    took_s = found.inference_ms / 1000
+                    try_to_note(partial(self.journal.note_duration, size, took_s))
                 return found
             state = found.status if found else state
             if looked_at_s >= options.max_wait_s:
@@ -75,12 +77,7 @@ class Waiting:
             waited_s = self.clock.monotonic() - started
 
     def _look(
-        self,
-        prediction_id: str,
-        options: RunOptions,
-        waited_s: float,
-        row: Row | None,
-        known: bool,
+        self, prediction_id: str, options: RunOptions, waited_s: float, row: Row | None, known: bool
     ) -> Prediction | None:
         """The present state; None when the service does not know the prediction yet."""
         within_s = max(options.max_wait_s - waited_s, self.timing.last_look_s)
@@ -93,7 +90,7 @@ class Waiting:
 
     def _is_over(self, row: Row | None) -> bool:
         """Whether a prediction's 7 days are over, by this machine's clock and by the service's."""
-        served_now = self.api.server_time()
+        served_now = self.api.transport.server_time
         if row is None or served_now is None or (row.served_at is None and row.place):
             return False
         own_s = self.clock.wall() - row.submitted_at
@@ -104,9 +101,6 @@ class Waiting:
             return self.journal.durations(size) if size else []
         except JournalError:
             return []
-
-    def _learn(self, size: str, seconds: float) -> None:
-        try_to_note(lambda: self.journal.note_duration(size, seconds))
 
     def _cancel_at_service(self, prediction_id: str) -> None:
         try:
