@@ -1,7 +1,7 @@
 """What developers run through `dev.py`: set-up, test steps, demos, stand-ins. Not shipped.
 
 commands, setup, steps        `dev.py` itself: what it installs, and which tests run when
-comfyui, comfyui_source       real ComfyUI servers, and where their source comes from
+comfyui, comfyui_source       real ComfyUI servers, and which versions there are, from where
 tiny_stage, tiny_shapes       checkpoints of random weights
 face_detector, onnx_graph     a face detector for them
 wavespeed_standin, wavespeed_faults, wavespeed_proxy  the hosted service, its failures, a proxy

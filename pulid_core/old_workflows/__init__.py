@@ -5,6 +5,14 @@ lldacing/ComfyUI_PuLID_Flux_ll, which share their ids, and GraftingRayman's copi
 loaders and one apply node become one PulidLoader and one PulidApplyFlux; what has no counterpart,
 and which PuLID nodes of other packs stay, is told in plain sentences.
 
+files    JSON and pictures that hold a workflow
+mapping  which old node becomes what
+saved    workflows with their layout: tracing follows links, graph changes them, layout finds places,
+         cleaning removes, broadcast makes links of what is handed around without, shape checks first
+prompts  workflows in API format
+remarks, others  what a person is told about old nodes, and about those that stay
+errors   what keeps a file from being converted
+
 Needs the standard library alone: `python pulid.py convert` runs it without a virtual environment,
 and the running pack uses it for prompts that still name the old nodes.
 """
