@@ -149,9 +149,8 @@ class PulidApplyFlux(io.ComfyNode):
             acts_on=options.acts_on,
             floor=options.floor,
         )
-        pictures = [identity.crops] if len(identity.crops) else []
         notes = pulid.notes if identity is not reference else ()
-        shown = show_person(identity, pictures, cls, notes)
+        shown = show_person(identity, [identity.crops], cls, notes)
         return io.NodeOutput(patch_model(model, application, blocks), ui=shown)
 
 

@@ -26,7 +26,7 @@ def show_person(
 
     Args:
         identity: Its photos are told about; those of a file are not known.
-        pictures: IMAGE batches, which may differ in size.
+        pictures: IMAGE batches, which may differ in size; empty ones show nothing.
         node: Which shows them.
         notes: Told after what was found.
 
@@ -37,6 +37,7 @@ def show_person(
     if warnings:
         LOGGER.warning("PuLID looked at the photos:\n%s", warnings)
     text = "\n".join(filter(None, (summary_text(identity.photos), *notes)))
-    saved = [image for batch in pictures for image in ui.PreviewImage(batch, cls=node).values]
+    shown_batches = (ui.PreviewImage(batch, cls=node) for batch in pictures if len(batch))
+    saved = [image for batch in shown_batches for image in batch.values]
     images = {"images": saved, "animated": (False,)} if saved else {}
     return {**images, **shown(text)}

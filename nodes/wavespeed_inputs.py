@@ -59,8 +59,8 @@ def main_inputs() -> list[io.Input]:
     ]
 
 
-def batch_inputs() -> list[io.Input]:
-    """How many images one run gives."""
+def side_inputs() -> list[io.Input]:
+    """The size from other nodes."""
     return [
         io.Int.Input(
             "width",
@@ -78,6 +78,12 @@ def batch_inputs() -> list[io.Input]:
             max=SIDE_MAX,
             tooltip="Height in pixels; overrides size when width is linked too.",
         ),
+    ]
+
+
+def batch_inputs() -> list[io.Input]:
+    """How many images one run gives."""
+    return [
         io.Int.Input(
             "num_images",
             optional=True,
@@ -139,8 +145,8 @@ def limit_inputs() -> list[io.Input]:
     ]
 
 
-def expert_inputs() -> list[io.Input]:
-    """What most users never touch."""
+def rerun_inputs() -> list[io.Input]:
+    """What becomes of images that failed, or were paid before."""
     return [
         io.Combo.Input(
             "on_partial_failure",
@@ -159,6 +165,12 @@ def expert_inputs() -> list[io.Input]:
             tooltip="On: pay again for images that were delivered before, or that were paid and cannot be "
             "collected. Off: they come from this computer, or are collected.",
         ),
+    ]
+
+
+def service_inputs() -> list[io.Input]:
+    """How the service is spoken to."""
+    return [
         io.Boolean.Input(
             "enable_base64_output",
             optional=True,

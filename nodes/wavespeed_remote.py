@@ -9,7 +9,15 @@ from comfy_api.latest import io
 
 from .display import shown
 from .values import require_values
-from .wavespeed_inputs import STATE_FOLDER, batch_inputs, expert_inputs, limit_inputs, main_inputs
+from .wavespeed_inputs import (
+    STATE_FOLDER,
+    batch_inputs,
+    limit_inputs,
+    main_inputs,
+    rerun_inputs,
+    service_inputs,
+    side_inputs,
+)
 from .wavespeed_workers import refuse_on_workers
 
 if TYPE_CHECKING:
@@ -39,7 +47,10 @@ class WavespeedFluxPulidRemote(io.ComfyNode):
                 "person shown. The key comes from WAVESPEED_API_KEY, or from the file api_key in "
                 f"ComfyUI's user folder under __{STATE_FOLDER}; never from the workflow."
             ),
-            inputs=[*main_inputs(), *batch_inputs(), *limit_inputs(), *expert_inputs()],
+            inputs=[
+                *(*main_inputs(), *side_inputs(), *batch_inputs(), *limit_inputs()),
+                *(*rerun_inputs(), *service_inputs()),
+            ],
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],
             outputs=[
                 io.Image.Output(

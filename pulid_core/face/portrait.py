@@ -95,11 +95,11 @@ def choose_portraits(
         PulidError: The weights do not fit the photos, or no photo is left.
     """
     weights = check_weights(settings.photo_weights, len(photos), settings.fusion)
-    counted = [photo for photo, weight in zip(photos, weights, strict=True) if weight]
-    is_same = settings.face_order == SAME_PERSON
-    person = common_person(counted, analyser, lambda: on_step(0)) if is_same else None
-    portraits: dict[int, Portrait] = {}
-    reports = []
+    person = None
+    if settings.face_order == SAME_PERSON:
+        counted = [photo for photo, weight in zip(photos, weights, strict=True) if weight]
+        person = common_person(counted, analyser, lambda: on_step(0))
+    portraits, reports = dict[int, Portrait](), list[PhotoReport]()
     for photo, weight in zip(photos, weights, strict=True):
         on_step()
         report = _empty_report(photo, analyser, settings, weight)

@@ -7,7 +7,6 @@ decides if a paid request may be sent again.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import re
@@ -15,6 +14,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import Enum
@@ -168,9 +168,8 @@ class Transport:
             RemoteCancelled: `cancelled` said so; the connection is closed within a second.
         """
         self.policy.check_url(url)
-        kept = contextlib.nullcontext(self._session)
         with (
-            contextlib.closing(self._new_session()) if fresh else kept as session,
+            closing(self._new_session()) if fresh else nullcontext(self._session) as session,
             Exchange(limits, cancelled, self._monotonic) as exchange,
         ):
             self._exchanges.current = exchange
