@@ -127,8 +127,8 @@ async def _answer(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
 
 def _own_url() -> str:
     server = PromptServer.instance
-    host = server.address.replace("::", "")
-    host = host if host.strip("0.") else "127.0.0.1"  # which also hears what is sent to any address
+    host = server.address if server.address.strip("0.:") else "127.0.0.1"  # of any address, one
+    host = f"[{host}]" if ":" in host else host
     return f"{'https' if args.tls_keyfile else 'http'}://{host}:{server.port}"
 
 
