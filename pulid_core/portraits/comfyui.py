@@ -42,8 +42,7 @@ class ComfyUI:
     def __init__(self, address: str, graph: Graph, patience_s: float = PATIENCE_S):
         self._url = (address if "://" in address else f"http://{address}").rstrip("/")
         self.name = urlsplit(self._url).netloc.rpartition("@")[2]
-        self._graph = graph
-        self._patience_s = patience_s
+        self._graph, self.price_usd, self._patience_s = graph, graph.price_usd, patience_s
         self._session = requests.Session()
         self._session.stream = True
         self._session.trust_env = False  # a server that was named is asked without a proxy
@@ -83,10 +82,8 @@ class ComfyUI:
         prompt = self._graph.filled(person=person, prompt=portrait.prompt, seed=portrait.seed)
         answer = self._json("POST", "prompt", json={"prompt": prompt, "prompt_id": number})
         if answer.get("node_errors") or answer.get("prompt_id") != number:
-            why = quoted(_refusal(answer))
-            raise PainterLostError(
-                f"{self.name} cannot run the graph: {why}. Run it there by hand."
-            )
+            told = quoted(_refusal(answer))
+            raise PainterLostError(f"{self.name} cannot run the graph: {told}. Run it there.")
 
     def _picture(self, entry: dict[str, Any], number: str) -> bytes:
         status = entry.get("status") or {}

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
-from distributed import Client, Future, Scheduler, SpecCluster, Worker, as_completed, get_worker
+from distributed import Client, Scheduler, SpecCluster, Worker, as_completed, get_worker
 from distributed.core import Status
 
 from .errors import PainterLostError, PortraitError
@@ -22,6 +22,7 @@ class Painter(Protocol):
 
     name: str
     at_once: int
+    price_usd: float
 
     def paint(self, portrait: Portrait, stopped: Callable[[], bool]) -> bytes:
         """Give the file of a portrait; see `ComfyUI.paint`."""
@@ -57,6 +58,8 @@ class _Scheduler(_NoService, Scheduler):
 class _Worker(_NoService, Worker):
     """Has its painter where the tasks find it."""
 
+    is_lost = False
+
     def __init__(self, *place: Any, painter: Painter, **options: Any):
         self.painter = painter
         super().__init__(*place, **options)
@@ -66,11 +69,13 @@ def paint(portrait: Portrait) -> Outcome:
     """The task: runs in a thread of a worker, and stops when that closes."""
     worker = cast(_Worker, get_worker())
     painter, begin = worker.painter, time.monotonic()
+    if worker.is_lost:  # what it was given before that was known goes back at once
+        return Outcome(portrait, painter.name, error="It is lost.", is_lost=True)
     try:
         file = painter.paint(portrait, lambda: worker.status != Status.running)
     except (PainterLostError, PortraitError, OSError) as error:
-        is_lost = isinstance(error, PainterLostError)
-        return Outcome(portrait, painter.name, error=str(error), is_lost=is_lost)
+        worker.is_lost = isinstance(error, PainterLostError)
+        return Outcome(portrait, painter.name, error=str(error), is_lost=worker.is_lost)
     seconds = time.monotonic() - begin
     return Outcome(portrait, painter.name, file, "", False, seconds, painter.memory_bytes())
 
@@ -98,25 +103,15 @@ def paint_all(portraits: Sequence[Portrait], painters: Sequence[Painter]) -> Gen
 
 def _outcomes(client: Client, portraits: Sequence[Portrait], names: set[str]) -> Iterator[Outcome]:
     failures: Counter[Portrait] = Counter()
-    asked: dict[Future[Any], set[str]] = dict.fromkeys(
-        client.map(paint, portraits, pure=False), names
-    )
-    coming = as_completed(list(asked), with_results=True)
-    for future, outcome in coming:
-        del asked[future]
+    coming = as_completed(client.map(paint, portraits, pure=False), with_results=True)
+    for _, outcome in coming:
         portrait, painter = outcome.portrait, outcome.painter
         failures[portrait] += bool(outcome.error) and not outcome.is_lost
         is_over = not outcome.error or failures[portrait] == TRIES
-        is_news = outcome.is_lost and painter in names
-        if is_over or is_news:
+        if is_over or (outcome.is_lost and painter in names):
             yield outcome
-        if is_news:
-            names = names - {painter}
-            client.retire_workers(names=[painter])
+        if outcome.is_lost:
+            names.discard(painter)
         if not is_over and names:
-            others = names - {painter} or names
-            again = client.submit(paint, portrait, pure=False, workers=sorted(others))
-            asked[again] = others
-            coming.add(again)
-        if not any(names & others for others in asked.values()):
-            return  # all that would paint the rest are lost
+            others = sorted(names - {painter} or names)
+            coming.add(client.submit(paint, portrait, pure=False, workers=others))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..old_workflows import OldWorkflowError, read_workflow
+from ..wavespeed.price_and_limits import LIST_PRICE_USD
 from .errors import PortraitsError
 
+PAID_NODE = "WavespeedFluxPulidRemote"
 PLACES = {
     "person": {"LoadImage.image", "PulidLoadIdentity.image"},
     "prompt": {"CLIPTextEncode.text", "PrimitiveStringMultiline.value", "PrimitiveString.value"}
@@ -21,8 +22,7 @@ PLACES = {
 """What is looked for; other nodes' inputs can be named."""
 
 
-@dataclass(frozen=True)
-class Graph:
+class Graph(NamedTuple):
     """A workflow in API format, with the node and the input of each place."""
 
     prompt: dict[str, Any]
@@ -50,9 +50,10 @@ class Graph:
         return cls(prompt, places)
 
     @property
-    def kinds(self) -> set[str]:
-        """The types of its nodes."""
-        return {node["class_type"] for node in self.prompt.values()}
+    def price_usd(self) -> float:
+        """What a picture costs: nothing without the node that orders at WaveSpeed."""
+        kinds = {node["class_type"] for node in self.prompt.values()}
+        return LIST_PRICE_USD if PAID_NODE in kinds else 0.0
 
     def text(self) -> str:
         """The same for the same pictures: titles do not count."""

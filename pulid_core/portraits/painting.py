@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import importing
-from ..wavespeed.price_and_limits import LIST_PRICE_USD
 from ..whole_file import write_whole
 from .comfyui import ComfyUI
 from .errors import PortraitsError
-from .graph import PLACES, Graph
+from .graph import PAID_NODE, PLACES, Graph
 from .table import Portrait
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 LOCAL_SERVER = "http://127.0.0.1:8188"
 SERVICE = "wavespeed"
-PAID_NODE = "WavespeedFluxPulidRemote"
 
 Say = Callable[[str], object]
 Agreed = Callable[[], bool]
@@ -52,7 +50,7 @@ def graph_of(options: Namespace) -> Graph | None:
     if options.graph is None:
         raise PortraitsError("A workflow was wanted, but --graph is missing: see Export (API).")
     graph = Graph.read(options.graph, vars(options))
-    if PAID_NODE in graph.kinds and len(options.servers) > 1:
+    if graph.price_usd and len(options.servers) > 1:
         raise PortraitsError(
             f"One record of what was paid was wanted, but {len(options.servers)} servers keep one "
             f"each, and a portrait that moves to another would be paid twice. Use --servers "
@@ -80,8 +78,8 @@ def paint_missing(
         import distributed as _  # noqa: F401
     from .engine import paint_all
 
-    painters, price_usd = _painters(graph, options)
-    if price_usd:
+    painters = _painters(graph, options)
+    if price_usd := painters[0].price_usd:
         _agree(len(missing), price_usd, options, say, agreed)
     options.output.mkdir(parents=True, exist_ok=True)
     begin, done = time.monotonic(), 0
@@ -103,17 +101,12 @@ def paint_missing(
         )
 
 
-def _painters(graph: Graph | None, options: Namespace) -> tuple[Sequence[Painter], float]:
-    """Who paints, and what a picture costs."""
+def _painters(graph: Graph | None, options: Namespace) -> Sequence[Painter]:
     if graph:
-        painters = [ComfyUI(address, graph) for address in dict.fromkeys(options.servers)]
-        return painters, LIST_PRICE_USD if PAID_NODE in graph.kinds else 0.0
-    from ..wavespeed import WavespeedClient
+        return [ComfyUI(address, graph) for address in dict.fromkeys(options.servers)]
     from .wavespeed import Wavespeed
 
-    client = WavespeedClient(options.state)
-    price_usd = client.account().price_usd
-    return [Wavespeed(client, price_usd)], price_usd
+    return [Wavespeed(options.state)]
 
 
 def _agree(count: int, price_usd: float, options: Namespace, say: Say, agreed: Agreed) -> None:

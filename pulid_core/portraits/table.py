@@ -6,8 +6,8 @@ import csv
 import hashlib
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import quoted
 from ..file_hash import sha256_of
@@ -19,8 +19,7 @@ SEED_DIGITS = 15
 """Seeds stay exact in the JSON of every program."""
 
 
-@dataclass(frozen=True)
-class Portrait:
+class Portrait(NamedTuple):
     """One picture to paint."""
 
     photo: Path
@@ -85,9 +84,8 @@ def _columns(path: Path) -> list[list[str]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(itertools.islice(csv.DictReader(file), MAX_ROWS))
     except (OSError, ValueError, csv.Error) as error:
-        raise PortraitsError(
-            f"A table in CSV and UTF-8 was expected, but {path} cannot be read: {error}."
-        ) from error
+        told = f"A table in CSV and UTF-8 was expected, but {path} cannot be read: {error}."
+        raise PortraitsError(told) from error
     cells = [[(row.get(name) or "").strip() for row in rows] for name in COLUMNS]
     columns = [list(dict.fromkeys(filter(None, column))) for column in cells]
     if not all(columns):

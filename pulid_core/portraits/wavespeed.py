@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from .. import wavespeed
 from ..paid_jobs.clock import Cancelled
-from ..wavespeed import WavespeedClient
 from ..wavespeed.errors import PaidJobError
 from .errors import PainterLostError, PortraitError
 from .table import Portrait
@@ -15,16 +17,15 @@ class Wavespeed:
     """The service, which bills every new picture once.
 
     Args:
-        client: Has the key and the record.
-        price_usd: What one picture may cost at most.
+        state: Folder of key and record, if not the usual one.
     """
 
     name = "wavespeed"
     at_once = 2
 
-    def __init__(self, client: WavespeedClient, price_usd: float):
-        self._client = client
-        self._limits = {"size": SIZE, "max_cost_usd": price_usd}
+    def __init__(self, state: Path | None):
+        self._client = wavespeed.WavespeedClient(state)
+        self.price_usd = self._client.account().price_usd
 
     def paint(self, portrait: Portrait, stopped: Cancelled) -> bytes:
         """Order a portrait, or collect what was paid; as the service's PNG file.
@@ -33,9 +34,11 @@ class Wavespeed:
             PortraitError: There is no picture; it was not ordered twice.
             PainterLostError: Nothing more can be ordered.
         """
-        order = {"photo": portrait.photo, "prompt": portrait.prompt, "seed": portrait.seed}
+        limits = {"size": SIZE, "max_cost_usd": self.price_usd, "cancelled": stopped}
         try:
-            batch = self._client.generate(**order, **self._limits, cancelled=stopped)
+            batch = self._client.generate(
+                portrait.photo, portrait.prompt, seed=portrait.seed, **limits
+            )
         except PaidJobError as error:
             kind = PainterLostError if error.stops_batch else PortraitError
             raise kind(str(error)) from error
