@@ -27,6 +27,8 @@ FAILED = "pulid.worker_failed"
 OURS = ("Pulid", "Wavespeed")
 LOOK_S = 2.0
 """How often a worker is asked whether it is through."""
+MOST_SILENT = 15
+"""Looks in a row without an answer, as while a model is loaded, until a worker is given up."""
 TIMEOUT = aiohttp.ClientTimeout(total=20)
 MAX_ANSWER_BYTES = 2**26
 MAX_TEXT = 2000
@@ -85,12 +87,12 @@ async def _follow_all(job: str, ids: frozenset[str]) -> None:
 
 async def _follow(session: aiohttp.ClientSession, worker: dict[str, Any], job: str) -> None:
     """Wait until a worker is through with a job, and tell why it failed."""
-    url = _url_of(worker)
-    while any(
-        _is_part(item[2], job)
-        for items in (await _answer(session, f"{url}/queue")).values()
-        for item in items
-    ):
+    url, silent = _url_of(worker), 0
+    while silent < MOST_SILENT:
+        queue = await _answer(session, f"{url}/queue")
+        if queue and not any(_is_part(item[2], job) for items in queue.values() for item in items):
+            break
+        silent = 0 if queue else silent + 1
         await asyncio.sleep(LOOK_S)
     history = await _answer(session, f"{url}/history?max_items={LATEST}")
     for entry in history.values():

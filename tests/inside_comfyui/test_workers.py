@@ -63,11 +63,12 @@ class Machines:
 
     Args:
         looks: How often the job is still in the queue.
+        silent: How often its queue cannot be asked after that.
         messages: What the history says of it.
     """
 
-    def __init__(self, looks=0, messages=(("execution_error", ERROR),), job=JOB):
-        self.looks, self.messages, self.job = looks, messages, job
+    def __init__(self, looks=0, messages=(("execution_error", ERROR),), job=JOB, silent=0):
+        self.looks, self.messages, self.job, self.silent = looks, messages, job, silent
         self.asked, self.sent = [], []
 
     async def answer(self, request):
@@ -80,6 +81,8 @@ class Machines:
             )
         if request.path == "/queue":
             self.looks -= 1
+            if -self.silent <= self.looks < 0:
+                return web.Response(status=500)
             return web.json_response({"queue_running": [entry] if self.looks >= 0 else []})
         if self.messages is None:
             return web.Response(status=500)
@@ -106,13 +109,13 @@ class Machines:
         return self.sent
 
 
-@pytest.mark.parametrize("looks", [0, 3])
-def test_what_fails_on_a_worker_is_told_on_the_master(monkeypatch, looks):
+@pytest.mark.parametrize(("looks", "silent"), [(0, 0), (3, 0), (2, 5)])
+def test_what_fails_on_a_worker_is_told_on_the_master(monkeypatch, looks, silent):
     """Once, by the worker's name, when it has left the queue; of those that take part alone."""
-    machines = Machines(looks)
+    machines = Machines(looks, silent=silent)
     told = {"worker": "cellar", "text": "PulidLoader: The file is damaged."}
     assert machines.run(monkeypatch) == [(workers.FAILED, told)]
-    assert machines.asked.count("/queue") == looks + 1
+    assert machines.asked.count("/queue") == looks + silent + 1
 
 
 @pytest.mark.parametrize(
@@ -120,9 +123,10 @@ def test_what_fails_on_a_worker_is_told_on_the_master(monkeypatch, looks):
     [
         Machines(messages=[("execution_success", {})]),
         Machines(messages=None),
+        Machines(messages=None, silent=99),
         Machines(job="other"),
     ],
-    ids=["went well", "does not answer", "another job"],
+    ids=["went well", "no history", "no answer", "another job"],
 )
 def test_of_what_did_not_fail_nothing_is_told(monkeypatch, machines):
     assert machines.run(monkeypatch) == []
