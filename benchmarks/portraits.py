@@ -54,6 +54,6 @@ def _paint(folder: Path, urls: list[str], prompt: str) -> float:
     portraits = portraits_of([photo], [prompt], seeds, "")
     begin = time.perf_counter()
     outcomes = list(paint_all(portraits, [ComfyUI(url, graph) for url in urls]))
-    if len(outcomes) != PORTRAITS or any(outcome.error for _, outcome in outcomes):
+    if len(outcomes) != PORTRAITS or any(outcome.error for outcome in outcomes):
         sys.exit(f"Not all portraits were painted: {outcomes}")
     return time.perf_counter() - begin

@@ -3,16 +3,20 @@
     python devtools/many_machines.py [--pack FOLDER] [--comfyui FOLDER]
 
 Without --pack that pack is cloned from GitHub into .dev. Each worker stands for another machine: it has the
-model files, and none of the master's pictures. Everything samples the tests' tiny models.
+model files, and none of the master's pictures; then something is taken from one of them. Everything samples the tests' tiny models.
 """
 
 import argparse
 import copy
 import json
+import os
+import platform
+import shutil
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import registration
@@ -38,7 +42,11 @@ SMALL = {
 }
 END_S = 300
 
+WAIT_S = 6  # for a worker's pictures, as that pack's own panel sets it
+
 Prompt = dict[str, dict]
+Result = tuple[str, bool, str]
+"""A claim, whether it holds, and what was seen."""
 
 
 def fetched(folder: Path) -> Path:
@@ -94,32 +102,37 @@ def node(master: ComfyServer, kind: str, **inputs: object) -> dict:
     return {"class_type": kind, "inputs": defaults | inputs}
 
 
-def card_of(master: ComfyServer, prompt: Prompt) -> Prompt:
-    """The portrait graph with a person's card in place of the photo; the card lies on the master alone."""
+def saved_of(master: ComfyServer, prompt: Prompt, save_as: str) -> Prompt:
+    """The portrait graph with a saved person in place of the photo; the file lies on the master alone."""
     loader, photo = only(prompt, "PulidLoader"), only(prompt, "LoadImage")
     encode = node(master, "PulidEncodeIdentity", pulid=[loader, 0], image=[photo, 0])
-    save = node(master, "PulidSaveIdentity", identity=["encode", 0], name="ann", save_as="card")
+    save = node(master, "PulidSaveIdentity", identity=["encode", 0], name="ann", save_as=save_as)
     sources = {key: prompt[key] for key in (loader, photo)}
     made = master.run(sources | {"encode": encode, "save": save})
     if made.error:
-        raise SystemExit(f"The card was not made: {made.error.message} {made.node_errors}")
-    card = Path(made.outputs["save"]["text"][0]).name
-    load = {"class_type": "PulidLoadIdentity", "inputs": {"image": f"pulid_identities/{card}"}}
+        raise SystemExit(f"The person was not saved: {made.error.message} {made.node_errors}")
+    name = Path(made.outputs["save"]["text"][0]).name
+    image = f"pulid_identities/{name}" if save_as == "card" else name
+    load = {"class_type": "PulidLoadIdentity", "inputs": {"image": image}}
     prompt = copy.deepcopy(prompt) | {"card": load}
     prompt[only(prompt, "PulidApplyFlux")]["inputs"]["reference"] = ["card", 0]
     del prompt[photo]
     return prompt
 
 
-def try_all(master: ComfyServer, service: Standin) -> list[tuple[str, bool, str]]:
-    """Each claim, whether it holds, and what was seen."""
+def try_all(master: ComfyServer, service: Standin, models: Path) -> list[Result]:
+    """Try each claim.
+
+    Args:
+        models: Of the second worker alone; its files are as before at the end.
+    """
     info = master.object_info()
     photo = to_prompt(portrait_workflow.load(), info)
     hosted = to_prompt(portrait_workflow.load(path=portrait_workflow.REMOTE_PATH), info)
     results = []
     for claim, prompt in (
         ("a photo is painted by master and both workers", photo),
-        ("a card is painted by master and both workers", card_of(master, photo)),
+        ("a card is painted by master and both workers", saved_of(master, photo, "card")),
     ):
         count, told = run(master, distributed(prompt))
         results.append((claim, count == 1 + len(WORKERS), f"{count} pictures {told}"))
@@ -129,7 +142,43 @@ def try_all(master: ComfyServer, service: Standin) -> list[tuple[str, bool, str]
         ("the remote node before the collector pays nothing, and says why", refused, told)
     )
     results.append(("nothing was paid", service.paid == 0, f"{service.paid} paid"))
+    return results + try_lacks(master, photo, models)
+
+
+def try_lacks(master: ComfyServer, photo: Prompt, models: Path) -> list[Result]:
+    """Take something from a worker, and look at what the master's user is told."""
+    results = []
+    pulid = models / "pulid" / "pulid_flux_v0.9.1.safetensors"
+    flux = models / "diffusion_models" / "flux1-dev.safetensors"
+    for what, file, prompt, words in (
+        ("person", None, saved_of(master, photo, "safetensors"), "This identity is not there"),
+        ("PuLID file", pulid, photo, f"Worker two on {platform.node()}: Model files are needed"),
+        ("FLUX file", flux, photo, f"'{flux.name}' not in"),
+    ):
+        with away(file) if file else nullcontext():
+            count, told = run(master, distributed(prompt))
+        seen = told[told.find(words) :][:100] if words in told else told
+        results.append((f"a {what} that a worker lacks is named", words in told, seen))
+    with away(pulid):
+        pulid.write_bytes(b"cut in the middle")
+        count, _ = run(master, distributed(photo))
+        pulid.unlink()
+    words = "Worker two gave no picture. PulidLoader: "
+    lines = [line for line in master.log_text().splitlines() if words in line]
+    claim = "what fails on a worker later is told by name, and the others' pictures come"
+    results.append((claim, count == len(WORKERS) and bool(lines), f"{count} pictures; {lines}"))
     return results
+
+
+@contextmanager
+def away(file: Path) -> Iterator[None]:
+    """Keep a file under another name for a while."""
+    hidden = file.with_name(f"{file.name}.away")
+    file.rename(hidden)
+    try:
+        yield
+    finally:
+        hidden.rename(file)
 
 
 def main() -> int:
@@ -146,23 +195,28 @@ def main() -> int:
     base = CACHE / "distributed"
     with ExitStack() as stack:
         service = stack.enter_context(Standin(key="standin-key-of-the-master"))
+        own = base / "models-of-two"
+        shutil.rmtree(own, ignore_errors=True)
+        shutil.copytree(stage, own, copy_function=os.link)
         master, *workers = (
             stack.enter_context(
                 ComfyServer(
-                    comfyui, base / name, stage, packs=(ROOT, COMFY_PACK, pack), cpu=True,
+                    comfyui, base / name, models, packs=(ROOT, COMFY_PACK, pack), cpu=True,
                     environment=service.environment(),
                 )
             )
-            for name in ("master", *WORKERS)
+            for name, models in zip(("master", *WORKERS), (stage, stage, own), strict=True)
         )  # fmt: skip
         known = [
             {"id": name, "name": name, "host": "127.0.0.1", "port": worker.port, "type": "remote"}
             for name, worker in zip(WORKERS, workers, strict=True)
         ]
         settings = master.base_dir / "custom_nodes" / pack.name / "gpu_config.json"
-        settings.write_text(json.dumps({"workers": [one | {"enabled": True} for one in known]}))
+        workers = [one | {"enabled": True} for one in known]
+        kept = {"workers": workers, "settings": {"worker_timeout_seconds": WAIT_S}}
+        settings.write_text(json.dumps(kept))
         master.upload_image(tiny_stage.demo_photo(base / "portrait.png"))
-        results = try_all(master, service)
+        results = try_all(master, service, own)
     for claim, holds, seen in results:
         print(f"{'ok    ' if holds else 'FAILED'} {claim}: {seen}")  # noqa: T201
     return 0 if all(holds for _, holds, _ in results) else 1

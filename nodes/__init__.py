@@ -35,6 +35,7 @@ from .old_workflows import replace_old_nodes
 from .regions import PulidRegions
 from .tuning_grid import PulidTuningGrid
 from .wavespeed_remote import WavespeedAccount, WavespeedFluxPulidRemote
+from .workers import attend
 
 
 class PulidExtension(ComfyExtension):
@@ -47,6 +48,7 @@ class PulidExtension(ComfyExtension):
         register_folders()
         await replace_old_nodes()
         PromptServer.instance.add_on_prompt_handler(drop_unchosen)
+        PromptServer.instance.add_on_prompt_handler(attend)
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All nodes of the pack."""

@@ -14,6 +14,7 @@ from ..pulid_core.model_files.catalogue import FACE_MODEL
 from .model_files import face_model_choices, find_face_model
 from .sockets import FaceModelSocket
 from .values import require_values
+from .workers import naming_worker
 
 
 class FaceModel:
@@ -73,7 +74,8 @@ class PulidLoadFaceModel(io.ComfyNode):
         Raises:
             MissingFilesError: With all files that are missing.
         """
-        _files(**choices)
+        with naming_worker():
+            _files(**choices)
         return True
 
     @classmethod

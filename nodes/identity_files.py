@@ -25,6 +25,7 @@ from .model_files import (
 )
 from .sockets import IdentitySocket, require_identity
 from .values import require_values
+from .workers import naming_worker
 
 ERROR, NUMBER, OVERWRITE = "error", "number", "overwrite"
 CARD, NUMBERS = "card", "safetensors"
@@ -176,7 +177,8 @@ class PulidLoadIdentity(io.ComfyNode):
         if not name:  # a link, whose value comes later
             return True
         try:
-            find_identity(name)
+            with naming_worker():
+                find_identity(name)
         except PulidError as error:
             return str(error)
         return True

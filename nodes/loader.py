@@ -22,6 +22,7 @@ from .model_files import (
 )
 from .sockets import PulidSocket
 from .values import require_values
+from .workers import naming_worker
 
 FILES = {"pulid_file": PULID, "eva_clip_file": EVA_CLIP, "face_parsing_file": FACE_PARSING}
 """Input -> the file it chooses; `face_model` chooses a folder."""
@@ -95,7 +96,8 @@ class PulidLoader(io.ComfyNode):
         Raises:
             MissingFilesError: With all files that are missing.
         """
-        _find(**choices)
+        with naming_worker():
+            _find(**choices)
         return True
 
     @classmethod

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..pulid_core.errors import PulidError
-from ..pulid_core.prompt_branches import without_input
+from ..pulid_core.prompt_branches import is_prompt, without_input
 from .values import require_values
 
 NODE_ID = "PulidLocalOrHosted"
@@ -85,14 +85,10 @@ def drop_unchosen(request: dict[str, Any]) -> dict[str, Any]:
         request: The body of POST /prompt; not changed.
     """
     prompt = request.get("prompt")
-    if not (isinstance(prompt, dict) and all(map(_is_node, prompt.values()))):
+    if not is_prompt(prompt):
         return request
     for key, node in prompt.items():
         run_on = node["inputs"].get("run_on")
         if node.get("class_type") == NODE_ID and run_on in (LOCAL, HOSTED):
             prompt = without_input(prompt, key, HOSTED if run_on == LOCAL else LOCAL)
     return request | {"prompt": prompt}
-
-
-def _is_node(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("inputs"), dict)

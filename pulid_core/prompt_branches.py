@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeGuard
+
+
+def is_prompt(value: object) -> TypeGuard[dict[str, Any]]:
+    """Whether something that was sent is nodes by id, each with inputs."""
+    return isinstance(value, dict) and all(
+        isinstance(node, dict) and isinstance(node.get("inputs"), dict) for node in value.values()
+    )
 
 
 def without_input(prompt: dict[str, Any], key: str, name: str) -> dict[str, Any]:
@@ -43,6 +52,34 @@ def _sources(inputs: dict[str, Any]) -> list[str]:
     ]
 
 
+class SharedJob(NamedTuple):
+    """What ComfyUI-Distributed has several machines do.
+
+    Attributes:
+        name: The same on all of them.
+        workers: Ids of those that take part beside the master.
+        worker: Id of the one whose prompt it was read from; empty on the master.
+    """
+
+    name: str
+    workers: frozenset[str]
+    worker: str
+
+
+def shared_job(prompt: dict[str, Any]) -> SharedJob | None:
+    """The job of ComfyUI-Distributed that a prompt is part of, if any."""
+    for key in _shared(prompt):
+        inputs = prompt[key]["inputs"]
+        if name := inputs.get("multi_job_id"):
+            ids = inputs.get("enabled_worker_ids")
+            with suppress(ValueError, TypeError):
+                ids = json.loads(ids)
+            workers = frozenset(map(str, ids)) if isinstance(ids, list) else frozenset()
+            worker = str(inputs.get("worker_id", "")) if inputs.get("is_worker") else ""
+            return SharedJob(str(name), workers, worker)
+    return None
+
+
 def runs_on_workers(prompt: dict[str, Any], key: str) -> bool:
     """Whether a node runs on several machines, as ComfyUI-Distributed arranges it.
 
@@ -53,10 +90,14 @@ def runs_on_workers(prompt: dict[str, Any], key: str) -> bool:
         prompt: As ComfyUI runs it.
         key: Of the node.
     """
-    shared = [
-        other
-        for other, node in prompt.items()
+    return key in _upstream(prompt, _shared(prompt))
+
+
+def _shared(prompt: dict[str, Any]) -> list[str]:
+    """The nodes where that pack gathers what several machines make."""
+    return [
+        key
+        for key, node in prompt.items()
         if node["inputs"].get("is_worker") is True
         or node["inputs"].get("enabled_worker_ids") not in (None, "", "[]", [])
     ]
-    return key in _upstream(prompt, shared)

@@ -54,7 +54,7 @@ NOT_RUN = {
     "http://10.0.0.5:8188 http://10.0.0.6:8188": "needs two servers; tests/real_comfyui/test_portraits",
     "python pulid.py portraits table.csv --servers wavespeed --max-cost 1": "spends money",
     "python pulid.py evaluate people --quick --graph portrait.json --judges "
-    "models/antelopev2 models/auraface": "needs a server and AuraFace; tests/evaluation",
+    "../../models/insightface/models/antelopev2 ../../models/insightface/models/auraface": "needs a server and AuraFace; tests/evaluation",
     "python pulid.py remote list": "asks WaveSpeed, with a key",
     **dict.fromkeys(
         (

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..portraits.painting import SERVICE, Say, add_painters, graph_of, paint, painters_of
+from ..portraits.painting import SERVICE, Agreed, Say, add_painters, graph_of, paint_missing
 from ..portraits.table import Portrait, portraits_of
 from ..whole_file import write_whole
 from .people import Person, fetch_list, read_people
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run(options: argparse.Namespace, say: Say, agreed: Callable[[], bool]) -> None:
+def run(options: argparse.Namespace, say: Say, agreed: Agreed) -> None:
     """Paint and judge as far as that is not done, and write table and sheet.
 
     Raises:
@@ -58,18 +58,16 @@ def run(options: argparse.Namespace, say: Say, agreed: Callable[[], bool]) -> No
     most = QUICK_PROMPTS if options.quick else None
     prompts = [prompt for group in PROMPTS.values() for prompt in group[:most]]
     pictures = portraits_of(sitters, prompts, options.seeds, graph.text() if graph else SERVICE)
-    missing = [one for one in pictures if not (options.output / one.file_name).exists()]
+    painted = sum((options.output / one.file_name).exists() for one in pictures)
     say(
         f"{len(people)} people ({sum(bool(person.held_out) for person in people)} with held-out "
         f"photos) x {len(prompts)} prompts x {len(options.seeds)} seeds = {len(pictures)} pictures, "
-        f"{len(pictures) - len(missing)} of which are painted already."
+        f"{painted} of which are painted already."
     )
     record = Record(options.output / RECORD)
-    if missing:
-        painters = painters_of(options, graph, len(missing), say, agreed)
-        for picture, outcome in paint(missing, painters, options.output, say):
-            costs = {"seconds": outcome.seconds, "memory_bytes": outcome.memory_bytes}
-            record.note(picture.file_name, **costs)
+    for outcome in paint_missing(pictures, graph, options, say, agreed):
+        costs = {"seconds": outcome.seconds, "memory_bytes": outcome.memory_bytes}
+        record.note(outcome.portrait.file_name, **costs)
     _judge(pictures, sitters, judges, options.output, record, say)
     _report(pictures, people, judges, options.output, record, say)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,12 @@ NAMES = ("workflow", "prompt")
 """What ComfyUI calls the two formats in a picture; the first is better, it has the layout."""
 
 
-def read_workflow(path: Path) -> Any:
+def read_workflow(path: Path, names: Sequence[str] = NAMES) -> Any:
     """Read a workflow from JSON, or from a PNG or WebP picture that holds one.
+
+    Args:
+        path: The file.
+        names: Of the formats that are wanted from a picture, the best first.
 
     Raises:
         OldWorkflowError: There is none in it.
@@ -32,11 +36,11 @@ def read_workflow(path: Path) -> Any:
         raise OldWorkflowError("A workflow was expected, but the file is larger than 256 MB.")
     data = path.read_bytes()
     if data.startswith(PNG):
-        return _in_picture(dict(_png_texts(data)))
+        return _in_picture(dict(_png_texts(data)), names)
     if data.startswith(RIFF) and data[8:12] == b"WEBP":
-        return _in_picture(_webp_texts(data))
+        return _in_picture(_webp_texts(data), names)
     if data.startswith(JPEG):
-        return _in_picture({})
+        return _in_picture({}, names)
     return _parsed(data)
 
 
@@ -50,8 +54,8 @@ def _parsed(text: bytes | str) -> Any:
         ) from error
 
 
-def _in_picture(texts: dict[str, bytes]) -> Any:
-    for name in NAMES:
+def _in_picture(texts: dict[str, bytes], names: Sequence[str]) -> Any:
+    for name in names:
         if name in texts:
             return _parsed(texts[name])
     raise OldWorkflowError(

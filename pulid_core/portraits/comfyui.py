@@ -7,6 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +18,6 @@ from .errors import PainterLostError, PortraitError
 from .graph import Graph
 from .table import Portrait
 
-NAMESPACE = uuid.UUID("7c1f4f0e-0d9b-4b52-9a54-5b8d0a2f6c11")
 POLL_S = 0.25
 PATIENCE_S = 30.0
 """How long a server may be silent, as while it restarts, before its portrait goes to another."""
@@ -42,9 +42,9 @@ class ComfyUI:
     def __init__(self, address: str, graph: Graph, patience_s: float = PATIENCE_S):
         self._url = (address if "://" in address else f"http://{address}").rstrip("/")
         self.name = urlsplit(self._url).netloc.rpartition("@")[2]
-        self._graph = graph
-        self._patience_s = patience_s
+        self._graph, self.price_usd, self._patience_s = graph, graph.price_usd, patience_s
         self._session = requests.Session()
+        self._session.stream = True
         self._session.trust_env = False  # a server that was named is asked without a proxy
 
     def paint(self, portrait: Portrait, stopped: Callable[[], bool]) -> bytes:
@@ -57,22 +57,22 @@ class ComfyUI:
             PortraitError: The graph failed.
             PainterLostError: The server is gone, or cannot run this graph.
         """
-        number = str(uuid.uuid5(NAMESPACE, portrait.digest))
+        number = str(uuid.UUID(portrait.digest[:32]))
         while not stopped():
             # In this order: what leaves the queue is in the history at once.
             queue = self._json("GET", "queue")
             if not any(item[1] == number for part in queue.values() for item in part):
-                entry = self._json("GET", f"history/{number}").get(number)
-                if entry:
+                if entry := self._json("GET", f"history/{number}").get(number):
                     return self._picture(entry, number)
                 self._queue(portrait, number)
             time.sleep(POLL_S)
         return b""
 
     def memory_bytes(self) -> int | None:
-        """What is in use on the server's first device."""
-        devices = self._json("GET", "system_stats").get("devices") or [{}]
-        return devices[0].get("vram_total", 0) - devices[0].get("vram_free", 0) or None
+        """What is in use on the server's first device, if it still answers."""
+        with suppress(PainterLostError):
+            devices = self._json("GET", "system_stats").get("devices") or [{}]
+            return devices[0].get("vram_total", 0) - devices[0].get("vram_free", 0) or None
 
     def _queue(self, portrait: Portrait, number: str) -> None:
         photo = portrait.photo.read_bytes()
@@ -82,9 +82,8 @@ class ComfyUI:
         prompt = self._graph.filled(person=person, prompt=portrait.prompt, seed=portrait.seed)
         answer = self._json("POST", "prompt", json={"prompt": prompt, "prompt_id": number})
         if answer.get("node_errors") or answer.get("prompt_id") != number:
-            raise PainterLostError(
-                f"{self.name} cannot run the graph: {quoted(_refusal(answer))}. Run it there by hand."
-            )
+            told = quoted(_refusal(answer))
+            raise PainterLostError(f"{self.name} cannot run the graph: {told}. Run it there.")
 
     def _picture(self, entry: dict[str, Any], number: str) -> bytes:
         status = entry.get("status") or {}
@@ -98,34 +97,28 @@ class ComfyUI:
         raise PortraitError(f"{self.name} painted nothing: {quoted(reason)}. Look at its window.")
 
     def _json(self, method: str, path: str, **content: Any) -> dict[str, Any]:
-        try:
+        with suppress(ValueError):
             answer = json.loads(self._ask(method, path, **content))
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise PainterLostError(f"{self.name} does not answer as ComfyUI does. Check --servers.")
-        return answer
+            if isinstance(answer, dict):
+                return answer
+        raise PainterLostError(f"{self.name} does not answer as ComfyUI does. Check --servers.")
 
     def _ask(self, method: str, path: str, **content: Any) -> bytes:
         """Send a request until it is answered; each may be repeated without harm."""
         url, deadline = f"{self._url}/{path}", time.monotonic() + self._patience_s
-        while True:
+        reason = ""
+        while not reason or time.monotonic() < deadline:
             try:
-                with self._session.request(
-                    method, url, timeout=TIMEOUT_S, stream=True, **content
-                ) as answer:
+                with self._session.request(method, url, timeout=TIMEOUT_S, **content) as answer:
                     if answer.ok or (path == "prompt" and answer.status_code == 400):
                         return answer.raw.read(MAX_ANSWER_BYTES, decode_content=True)
-                    reason = f"HTTP {answer.status_code}"
-                    if path in ("view", "upload/image") and 404 <= answer.status_code < 500:
-                        raise PortraitError(f"{self.name} refuses /{path}: {reason}.")
+                reason = f"HTTP {answer.status_code}"
+                if path in ("view", "upload/image") and 404 <= answer.status_code < 500:
+                    raise PortraitError(f"{self.name} refuses /{path}: {reason}.")
             except (OSError, requests.RequestException) as error:
                 reason = type(error).__name__
-            if time.monotonic() > deadline:
-                raise PainterLostError(
-                    f"{self.name} does not answer /{path}: {reason}. Start it again."
-                )
             time.sleep(POLL_S)
+        raise PainterLostError(f"{self.name} does not answer /{path}: {reason}. Start it again.")
 
 
 def _refusal(answer: dict[str, Any]) -> str:

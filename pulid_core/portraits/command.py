@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
-from .painting import SERVICE, Say, add_painters, graph_of, paint, painters_of
+from .painting import SERVICE, Agreed, Say, add_painters, graph_of, paint_missing
 from .table import portraits_of, read_table
 
 SHEET = "sheet.jpg"
@@ -21,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run(options: argparse.Namespace, say: Say, agreed: Callable[[], bool]) -> None:
+def run(options: argparse.Namespace, say: Say, agreed: Agreed) -> None:
     """Paint every person with every prompt and seed, as far as that is not done, and draw the sheet.
 
     Raises:
@@ -31,21 +30,18 @@ def run(options: argparse.Namespace, say: Say, agreed: Callable[[], bool]) -> No
     graph = graph_of(options)
     portraits = portraits_of(people, prompts, seeds, graph.text() if graph else SERVICE)
     files = {one: options.output / one.file_name for one in portraits}
-    missing = [one for one, file in files.items() if not file.exists()]
+    painted = sum(file.exists() for file in files.values())
     say(
         f"{len(people)} people x {len(prompts)} prompts x {len(seeds)} seeds = {len(portraits)} "
-        f"portraits, {len(portraits) - len(missing)} of which are painted already."
+        f"portraits, {painted} of which are painted already."
     )
     try:
-        if missing:
-            painters = painters_of(options, graph, len(missing), say, agreed)
-            for _ in paint(missing, painters, options.output, say):
-                pass
+        for _ in paint_missing(portraits, graph, options, say, agreed):
+            pass
     finally:
         if there := {one: file for one, file in files.items() if file.exists()}:
             from ..sheet.large_sheet import save_sheet
 
-            sheet = options.output / SHEET
-            per_person = len(prompts) * len(seeds)
-            save_sheet(sheet, list(there.values()), list(map(str, there)), per_person)
+            columns = len(prompts) * len(seeds)
+            save_sheet(options.output / SHEET, [*there.values()], [*map(str, there)], columns)
             say(f"{len(there)} portraits lie in {options.output}, all together on {SHEET}.")

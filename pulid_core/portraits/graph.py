@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from PIL import Image
-
-from ..pixels import UNREADABLE
+from ..old_workflows import OldWorkflowError, read_workflow
+from ..wavespeed.price_and_limits import LIST_PRICE_USD
 from .errors import PortraitsError
 
+PAID_NODE = "WavespeedFluxPulidRemote"
 PLACES = {
     "person": {"LoadImage.image", "PulidLoadIdentity.image"},
     "prompt": {"CLIPTextEncode.text", "PrimitiveStringMultiline.value", "PrimitiveString.value"}
@@ -22,11 +20,9 @@ PLACES = {
     | {"SamplerCustom.noise_seed", "WavespeedFluxPulidRemote.seed"},
 }
 """What is looked for; other nodes' inputs can be named."""
-MAX_GRAPH_BYTES = 2**26
 
 
-@dataclass(frozen=True)
-class Graph:
+class Graph(NamedTuple):
     """A workflow in API format, with the node and the input of each place."""
 
     prompt: dict[str, Any]
@@ -44,14 +40,9 @@ class Graph:
             PortraitsError: It is no workflow in API format, or a place is not the only one.
         """
         try:
-            with path.open("rb") as file:
-                data = file.read(MAX_GRAPH_BYTES)
-            if data.startswith(b"\x89PNG"):
-                with Image.open(io.BytesIO(data)) as picture:
-                    data = picture.info["prompt"]
-            prompt = json.loads(data)
+            prompt = read_workflow(path, ("prompt",))
             places = {name: _place(prompt, name, chosen.get(name)) for name in PLACES}
-        except (*UNREADABLE, AttributeError, TypeError) as error:
+        except (OldWorkflowError, OSError, AttributeError, KeyError, TypeError) as error:
             raise PortraitsError(
                 f"A workflow in API format was expected, but {path} holds none: {error!r}. "
                 "In ComfyUI, choose Export (API) in the menu."
@@ -59,9 +50,10 @@ class Graph:
         return cls(prompt, places)
 
     @property
-    def kinds(self) -> set[str]:
-        """The types of its nodes."""
-        return {node["class_type"] for node in self.prompt.values()}
+    def price_usd(self) -> float:
+        """What a picture costs: nothing without the node that orders at WaveSpeed."""
+        kinds = {node["class_type"] for node in self.prompt.values()}
+        return LIST_PRICE_USD if PAID_NODE in kinds else 0.0
 
     def text(self) -> str:
         """The same for the same pictures: titles do not count."""
@@ -78,17 +70,18 @@ class Graph:
 
 
 def _place(prompt: dict[str, Any], name: str, chosen: str | None) -> tuple[str, str]:
-    places = {
-        f"{key}.{place}": (key, place)
+    wanted = {chosen} if chosen else PLACES[name]
+    places = [
+        (key, place)
         for key, node in prompt.items()
         for place, value in node["inputs"].items()
-        if not isinstance(value, list)  # which is a link
-        and (chosen or f"{node['class_type']}.{place}" in PLACES[name])
-    }
-    found = [chosen] if chosen in places else [] if chosen else list(places)
-    if len(found) != 1:
+        if f"{key if chosen else node['class_type']}.{place}" in wanted
+        and not isinstance(value, list)  # which is a link
+    ]
+    if len(places) != 1:
+        found = ", ".join(map(".".join, places)) or "none"
         raise PortraitsError(
-            f"One place for the {name} was wanted in the graph, but found was "
-            f"{', '.join(found) or 'none'}. Say which input of which node: --{name} NODE.INPUT"
+            f"One place for the {name} was wanted in the graph, but found was {found}. Say which input "
+            f"of which node: --{name} NODE.INPUT"
         )
-    return places[found[0]]
+    return places[0]

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import quoted
+from ..file_hash import sha256_of
 from .errors import PortraitsError
 
 COLUMNS = ("person", "prompt", "seed")
-MAX_TABLE_BYTES = 2**22
+MAX_ROWS = 2**16
 SEED_DIGITS = 15
 """Seeds stay exact in the JSON of every program."""
 
 
-@dataclass(frozen=True)
-class Portrait:
+class Portrait(NamedTuple):
     """One picture to paint."""
 
     photo: Path
@@ -47,18 +46,13 @@ def portraits_of(
         people: Files of photos.
         settings: What else decides how a picture looks, such as the graph.
     """
-    photos = {
-        photo: f"{photo.name} {hashlib.sha256(photo.read_bytes()).hexdigest()}" for photo in people
-    }
-    portraits = (
-        Portrait(photo, prompt, seed, _digest(settings, photos[photo], prompt, str(seed)))
-        for photo, prompt, seed in itertools.product(photos, prompts, seeds)
-    )
-    return list({portrait.digest: portrait for portrait in portraits}.values())
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    photos = {photo: f"{photo.name} {sha256_of(photo)}" for photo in people}
+    portraits = {}
+    for photo, prompt, seed in itertools.product(photos, prompts, seeds):
+        parts = "\0".join((settings, photos[photo], prompt, str(seed)))
+        digest = hashlib.sha256(parts.encode()).hexdigest()
+        portraits[digest] = Portrait(photo, prompt, seed, digest)
+    return list(portraits.values())
 
 
 def read_table(path: Path) -> tuple[list[Path], list[str], list[int]]:
@@ -87,18 +81,16 @@ def read_table(path: Path) -> tuple[list[Path], list[str], list[int]]:
 
 def _columns(path: Path) -> list[list[str]]:
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_TABLE_BYTES).decode("utf-8-sig")
-        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(itertools.islice(csv.DictReader(file), MAX_ROWS))
     except (OSError, ValueError, csv.Error) as error:
-        raise PortraitsError(
-            f"A table in CSV and UTF-8 was expected, but {path} cannot be read: {error}."
-        ) from error
+        told = f"A table in CSV and UTF-8 was expected, but {path} cannot be read: {error}."
+        raise PortraitsError(told) from error
     cells = [[(row.get(name) or "").strip() for row in rows] for name in COLUMNS]
     columns = [list(dict.fromkeys(filter(None, column))) for column in cells]
     if not all(columns):
         raise PortraitsError(
-            f"The table should have the columns {', '.join(COLUMNS)}, each with a cell filled in, "
-            f"but {path} has not. Write these names into its first line."
+            f"The table should have the columns {', '.join(COLUMNS)}, each with a cell filled in, but "
+            f"{path} has not. Write these names into its first line."
         )
     return columns

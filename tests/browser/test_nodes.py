@@ -141,3 +141,16 @@ def test_a_graph_that_names_an_identity_file_still_loads_it(frontend, comfyui):
     assert prompt["2"]["inputs"]["identity_file"] == ["3", 0]
     run = frontend.wait_for_end(frontend.press_run())
     assert run["status"]["status_str"] == "success", run["status"]["messages"][-1]
+
+
+def test_why_a_worker_gave_no_picture_stays_until_it_is_closed(frontend):
+    """As nodes/workers.py sends it under ComfyUI-Distributed."""
+    told = {"worker": "cellar", "text": "PulidLoader: The file is damaged."}
+    frontend.page.evaluate(
+        "(detail) => app.api.dispatchEvent(new CustomEvent('pulid.worker_failed', { detail }))",
+        told,
+    )
+    message = frontend.page.get_by_text(told["text"], exact=True)
+    message.wait_for()
+    frontend.page.get_by_test_id("toast").get_by_role("button").click()
+    message.wait_for(state="detached")

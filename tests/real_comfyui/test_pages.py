@@ -43,8 +43,9 @@ def test_the_browser_gets_the_pages(matrix_server):
         assert "html" not in answer.headers["Content-Type"]
 
 
-def test_one_script_of_ours_runs_in_the_browser(matrix_server):
-    """It shows what a node reports, which ComfyUI does for its own nodes only."""
+def test_two_scripts_of_ours_run_in_the_browser(matrix_server):
+    """What a node reports, which ComfyUI shows for its own nodes only; and what failed on a worker."""
     scripts = requests.get(f"{matrix_server.url}/extensions", timeout=60).json()
     ours = [script for script in scripts if PACK_NAME in script]
-    assert ours == [f"/extensions/{PACK_NAME}/node_text.js"]
+    scripts = ("node_text.js", "workers.js")
+    assert sorted(ours) == [f"/extensions/{PACK_NAME}/{name}" for name in scripts]

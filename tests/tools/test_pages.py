@@ -53,10 +53,11 @@ def test_the_markers_of_the_models_are_found():
     assert GENERATED.findall(page) == ["models"]
 
 
-def test_one_script_comes_with_the_pages():
+def test_two_scripts_come_with_the_pages():
     """Everything in the folder of WEB_DIRECTORY is public, and every script there runs."""
     files = [path for path in (ROOT / "web").rglob("*") if path.is_file()]
-    assert [path.name for path in files if path.suffix not in (".md", ".jpg")] == ["node_text.js"]
+    others = {path.name for path in files if path.suffix not in (".md", ".jpg")}
+    assert others == {"node_text.js", "workers.js"}
 
 
 @pytest.fixture
