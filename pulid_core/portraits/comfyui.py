@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from ..errors import quoted
 from .errors import PainterLostError, PortraitError
@@ -82,8 +83,11 @@ class ComfyUI:
         prompt = self._graph.filled(person=person, prompt=portrait.prompt, seed=portrait.seed)
         answer = self._json("POST", "prompt", json={"prompt": prompt, "prompt_id": number})
         if answer.get("node_errors") or answer.get("prompt_id") != number:
-            told = quoted(_refusal(answer))
-            raise PainterLostError(f"{self.name} cannot run the graph: {told}. Run it there.")
+            nodes = (answer.get("node_errors") or {}).values()
+            told = [f"{node['class_type']}: {node['errors'][0]['details']}" for node in nodes]
+            error = answer.get("error") or {"message": "it is older than ComfyUI 0.16.3"}
+            reason = quoted("; ".join(told) or error["message"])
+            raise PainterLostError(f"{self.name} cannot run the graph: {reason}. Run it there.")
 
     def _picture(self, entry: dict[str, Any], number: str) -> bytes:
         status = entry.get("status") or {}
@@ -115,15 +119,7 @@ class ComfyUI:
                 reason = f"HTTP {answer.status_code}"
                 if path in ("view", "upload/image") and 404 <= answer.status_code < 500:
                     raise PortraitError(f"{self.name} refuses /{path}: {reason}.")
-            except (OSError, requests.RequestException) as error:
+            except (OSError, HTTPError) as error:  # the former are requests', the latter of a body
                 reason = type(error).__name__
             time.sleep(POLL_S)
         raise PainterLostError(f"{self.name} does not answer /{path}: {reason}. Start it again.")
-
-
-def _refusal(answer: dict[str, Any]) -> str:
-    """Why ComfyUI's validation does not take the graph."""
-    nodes = (answer.get("node_errors") or {}).values()
-    told = [f"{node['class_type']}: {node['errors'][0]['details']}" for node in nodes]
-    error = answer.get("error") or {"message": "it is older than ComfyUI 0.16.3"}
-    return "; ".join(told) or error["message"]

@@ -15,9 +15,10 @@ from .comfyui import ComfyUI
 from .errors import PortraitsError
 from .graph import PAID_NODE, PLACES, Graph
 from .table import Portrait
+from .wavespeed import Wavespeed
 
 if TYPE_CHECKING:
-    from .engine import Outcome, Painter
+    from .engine import Outcome
 
 LOCAL_SERVER = "http://127.0.0.1:8188"
 SERVICE = "wavespeed"
@@ -75,10 +76,10 @@ def paint_missing(
     if not missing:
         return
     with importing("distributed", "Painting many portraits"):  # before anything is paid
-        import distributed as _  # noqa: F401
-    from .engine import paint_all
+        from .engine import paint_all
 
-    painters = _painters(graph, options)
+    local = graph and [ComfyUI(address, graph) for address in dict.fromkeys(options.servers)]
+    painters = local or [Wavespeed(options.state)]
     if price_usd := painters[0].price_usd:
         _agree(len(missing), price_usd, options, say, agreed)
     options.output.mkdir(parents=True, exist_ok=True)
@@ -99,14 +100,6 @@ def paint_missing(
             f"{len(missing)} portraits were wanted, but {len(missing) - done} are missing, for the "
             "reasons above. Run the same command again: it paints the missing ones alone."
         )
-
-
-def _painters(graph: Graph | None, options: Namespace) -> Sequence[Painter]:
-    if graph:
-        return [ComfyUI(address, graph) for address in dict.fromkeys(options.servers)]
-    from .wavespeed import Wavespeed
-
-    return [Wavespeed(options.state)]
 
 
 def _agree(count: int, price_usd: float, options: Namespace, say: Say, agreed: Agreed) -> None:

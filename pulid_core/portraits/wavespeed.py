@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from .. import wavespeed
@@ -26,6 +27,7 @@ class Wavespeed:
     def __init__(self, state: Path | None):
         self._client = wavespeed.WavespeedClient(state)
         self.price_usd = self._client.account().price_usd
+        self._order = partial(self._client.generate, size=SIZE, max_cost_usd=self.price_usd)
 
     def paint(self, portrait: Portrait, stopped: Cancelled) -> bytes:
         """Order a portrait, or collect what was paid; as the service's PNG file.
@@ -34,15 +36,12 @@ class Wavespeed:
             PortraitError: There is no picture; it was not ordered twice.
             PainterLostError: Nothing more can be ordered.
         """
-        limits = {"size": SIZE, "max_cost_usd": self.price_usd, "cancelled": stopped}
+        photo, prompt, seed, _ = portrait
         try:
-            batch = self._client.generate(
-                portrait.photo, portrait.prompt, seed=portrait.seed, **limits
-            )
+            return self._order(photo, prompt, seed=seed, cancelled=stopped).files[0]
         except PaidJobError as error:
             kind = PainterLostError if error.stops_batch else PortraitError
             raise kind(str(error)) from error
-        return batch.files[0]
 
     def memory_bytes(self) -> None:
         """The service does not tell."""

@@ -47,6 +47,10 @@ class FakeComfyUI:
         self._server.shutdown()
         self._server.server_close()
 
+    def cuts_off(self, path):
+        """Whether it dies in the middle of an answer; by default never."""
+        return False
+
     def forget(self):
         """What a restart forgets."""
         self.left, self.history = {}, {}
@@ -124,7 +128,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status if self.fake.status == 200 else self.fake.status)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(data)
+        self.wfile.write(data if not self.fake.cuts_off(self.path) else data[: len(data) // 2])
 
     def log_message(self, *_):
         pass

@@ -129,6 +129,16 @@ def test_a_lost_server_loses_nothing_and_repeats_nothing(desk):
     assert sum("does not answer" in line for line in desk.said) == 1
 
 
+@pytest.mark.parametrize("route", ["/queue", "/history", "/upload", "/prompt", "/view", "/system"])
+def test_a_server_that_dies_in_an_answer_is_asked_anew(route, desk):
+    with FakeComfyUI() as server:
+        cut = []
+        server.cuts_off = lambda path: path.startswith(route) and not cut and not cut.append(path)
+        desk.run(server.url)
+        assert cut
+        assert len(server.painted) == len(set(server.painted)) == ALL
+
+
 def test_when_all_servers_are_lost_the_rest_is_named_and_comes_later(desk):
     with FakeComfyUI() as server:
         server.take, take = (
@@ -304,6 +314,7 @@ def test_a_table_from_a_spreadsheet_is_read(desk):
 
 def test_without_dask_one_sentence_says_what_to_install(desk, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
+    monkeypatch.delitem(sys.modules, engine.__name__)
     with pytest.raises(MissingDependencyError, match="pip install distributed"):
         desk.run("http://127.0.0.1:9")
 
