@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from ..errors import PulidError, quoted
 from ..whole_file import write_whole
@@ -77,7 +78,7 @@ def _download(address: str) -> bytes:
         with requests.Session().get(address, stream=True, timeout=TIMEOUT_S) as answer:
             answer.raise_for_status()
             data = answer.raw.read(MAX_PHOTO_BYTES + 1, decode_content=True)
-    except (requests.RequestException, OSError) as error:
+    except (OSError, HTTPError) as error:  # the former are requests', the latter of a body
         raise PulidError(
             f"A photo was wanted from {quoted(address)}, but it cannot be had: "
             f"{type(error).__name__}. Run the same command again, or take the line out."

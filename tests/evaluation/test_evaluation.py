@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import socket
+import threading
 
 import numpy as np
 import onnx
@@ -197,6 +199,21 @@ def test_a_list_of_addresses_is_fetched_once(tmp_path, monkeypatch):
     (tmp_path / "list.txt").write_text("http://example.org/a")
     with pytest.raises(PulidError, match="https address in each line"):
         people.fetch_list(tmp_path / "list.txt", tmp_path / "photos", lambda _: None)
+
+
+def test_a_photo_that_is_cut_off_is_named_and_not_kept(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection = server.accept()[0]
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf of it")
+
+        threading.Thread(target=answer, daemon=True).start()
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        with pytest.raises(PulidError, match="cannot be had: ProtocolError"):
+            people._download(f"http://127.0.0.1:{server.getsockname()[1]}/a")
 
 
 def test_twenty_prompts_in_four_groups():
