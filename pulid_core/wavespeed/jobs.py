@@ -126,7 +126,8 @@ class Request:
         """
         check_size(self.width, self.height)
         # A single text is a sequence of texts too: each letter would be ordered.
-        prompts = [None] if isinstance(self.prompts, str) else self.prompts
+        is_list = isinstance(self.prompts, Sequence) and not isinstance(self.prompts, str)
+        prompts = self.prompts if is_list else [None]
         rules = (
             (len(self.photos) > 0, "a reference image is needed"),
             (len(prompts) > 0, "a prompt is needed"),

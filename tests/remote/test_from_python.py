@@ -85,7 +85,7 @@ WRONG = {
     "guidance_scale": (None, "3.5", 1j, [3.5], np.array([1, 2])),
     "max_cost_usd": (None, "1", 10**400, float("nan")),
     "max_wait_s": (None, float("nan"), float("inf")),
-    "prompts": ("a text", [None], [b"bytes"], ["a", 5]),
+    "prompts": ("a text", None, 5, [None], [b"bytes"], ["a", 5]),
     "on_partial_failure": ("Raise", None),
 }
 
