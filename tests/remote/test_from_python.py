@@ -78,6 +78,16 @@ def test_one_number_written_in_two_ways(
     assert service.paid == 1
 
 
+@pytest.mark.parametrize(
+    "change", [{"guidance_scale": 4}, {"output_format": "webp"}, {"height": 256}, {"width": 320}]
+)
+def test_another_picture(change: dict, client: WavespeedClient, service: Standin):
+    """What is asked for otherwise is no picture that is there already."""
+    client.run(request())
+    client.run(request(**change))
+    assert service.paid == 2
+
+
 WRONG = {
     "seed": (None, "7", 7.0, 1.5, [7], np.array([7, 7])),
     "num_images": (1.5, "2", None),
