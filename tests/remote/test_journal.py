@@ -199,3 +199,5 @@ def test_an_upload_is_used_for_a_while(tmp_path: Path):
     assert journal.photo_at("https://host/photo.png", "account") == "digest"
     now[0] += 101
     assert journal.uploaded_url("digest", "account", 100) is None
+    journal.note_upload("another", "account", "https://host/another.png", 100)
+    assert journal.photo_at("https://host/photo.png", "account") == "digest"
