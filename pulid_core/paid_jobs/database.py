@@ -20,8 +20,10 @@ from ..whole_file import write_whole
 from .errors import JournalError
 
 _PATIENCE_S = 10  # for another process that is writing
-_UNUSABLE = (sqlite3.Error, ValueError, TypeError, OverflowError)
+_UNUSABLE = (sqlite3.Error, ValueError, TypeError, OverflowError, RecursionError)
 """What a file that no version wrote leads to."""
+_HEX = re.compile(r"[0-9a-f]{16,32}")
+"""A name or a salt, as they are drawn."""
 
 
 class Database:
@@ -100,8 +102,10 @@ class Database:
                     facts.setdefault("salt", secrets.token_hex(16))
                     salt = (facts["salt"],)
                     writer.execute("INSERT OR IGNORE INTO facts VALUES ('salt', ?, 0)", salt)
-        if "salt" not in facts:
+        if not _HEX.fullmatch(str(facts.get("salt"))):
             raise self.distrusted("has lost its salt")
+        if not _HEX.fullmatch(str(facts["name"])):
+            raise self.distrusted("has lost its name")
         self._name, count = facts["name"], _count(facts.get("count", 0))
         if known and (known != self._name or not 0 <= _count(counted) <= count):
             raise self.distrusted("is another one, or an older copy")

@@ -19,6 +19,8 @@ import hashlib
 import hmac
 import json
 import logging
+import math
+import re
 import secrets
 import threading
 from collections.abc import Callable
@@ -110,6 +112,11 @@ class Row:
     ended_at: float | None
     looked: bool
 
+    def __post_init__(self) -> None:
+        """Refuse what would be ordered again, since what was paid cannot be told."""
+        if self.state in PAID and self.prediction_id is None:
+            raise ValueError("a paid picture without its prediction")
+
 
 _COLUMNS = ", ".join(field.name for field in fields(Row))
 
@@ -118,16 +125,29 @@ def _as_it_is(found: Any) -> Any:
     return found
 
 
+def _number(found: Any) -> float:
+    number = float(found)
+    if not math.isfinite(number):
+        raise ValueError("a number without end")
+    return number
+
+
 def _known(found: Any) -> float | None:
-    return None if found is None else float(found)
+    return None if found is None else _number(found)
 
 
 def _numbers(found: str) -> list[float]:
-    return [float(number) for number in json.loads(found)]
+    return [_number(number) for number in json.loads(found)]
+
+
+def _id(found: Any) -> str | None:
+    if found is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", found):
+        raise ValueError("a prediction whose id is none")
+    return found
 
 
 _KINDS: tuple[Callable[[Any], Any], ...] = (
-    *(str, str, State, _as_it_is, float, bool, int, _known, _known, bool),
+    *(str, str, State, _id, _number, bool, int, _known, _known, bool),
 )
 """What the columns become; ValueError and TypeError where the file holds something else."""
 
@@ -342,7 +362,7 @@ class Journal:
     def fact(self, name: str, within_s: float) -> float | None:
         """A number that was noted lately, if it was."""
         query = "SELECT value FROM facts WHERE name = ? AND noted_at > ?"
-        return self._value(query, name, self._clock.wall() - within_s, kind=float)
+        return self._value(query, name, self._clock.wall() - within_s, kind=_number)
 
     def note_fact(self, name: str, value: float | list[float]) -> None:
         """Remember a number, or several."""

@@ -28,7 +28,7 @@ from .answers import (
     record,
     status_of,
 )
-from .credentials import ApiKey, clean_message, hide_prompts
+from .credentials import ApiKey, clean_message, hide_prompts, without_query
 from .errors import MODEL, RemoteUnavailable, UnsafeAddressError
 from .images import DELIVERY_MAX_BYTES
 from .refusals import refusal, refused_question
@@ -109,6 +109,11 @@ class Api:
     def clean(self, text: str, length: int = 300) -> str:
         """A foreign text without the key, prompts, signatures and control characters, cut."""
         return clean_message(hide_prompts(self._key.hide(text), self._private), length)
+
+    def clean_address(self, url: str) -> str:
+        """The address of a picture, cleaned likewise, without what may be a signature."""
+        text = hide_prompts(self._key.hide(without_query(url)), self._private)
+        return clean_message(text, is_address=" " not in text)
 
     def submit(self, inputs: Mapping[str, Any]) -> Answer:
         """Send the creating POST, once, on a connection of its own."""

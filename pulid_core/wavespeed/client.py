@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ from ..pixels import photo_pixels
 from .answers import is_prediction_id, record
 from .api import BASE_URL, Api, ApiLimits
 from .batch import Account, Batch, Estimate, Listed, batch_error
-from .credentials import ApiKey, find_key, without_query
+from .credentials import ApiKey, find_key, small_text
 from .delivery import Delivery, Fetcher
 from .errors import JournalError, PaidJobError, RemoteAuthError, RemoteCancelled, RemoteInputError
 from .jobs import RANDOM_SEED, Request, RunOptions, parse_size
@@ -43,6 +43,8 @@ SETTINGS_FILE = "settings.json"
 COLLECTED_AT_ONCE = 4
 
 _process_pacer = Pacer()
+
+Result = TypeVar("Result")
 
 PhotoSource = str | PathLike[str] | Image.Image | NDArray[np.generic]
 
@@ -170,7 +172,7 @@ class WavespeedClient:
             raise RemoteCancelled(self._pending(list(planned.unique))) from None
         if crew.errors and (request.on_partial_failure == "raise" or not crew.results):
             raise batch_error(crew.errors, len(crew.results))
-        batch = self._batch(planned, crew)
+        batch = self._batch(planned, crew, cancelled)
         for key, delivery in crew.results.items():
             prediction_id = delivery.prediction_id
             try_to_note(partial(self.journal.move, key, State.DELIVERED, prediction_id))
@@ -210,7 +212,7 @@ class WavespeedClient:
         ids = list(dict.fromkeys(prediction_ids))
         if not ids or not all(map(is_prediction_id, ids)):
             raise RemoteInputError("Prediction ids are 8 to 128 letters, digits, '-' or '_' each.")
-        runner = self._runner()
+        runner = self._promptly(lambda _: self._runner(), cancelled)
 
         def work(name: str, report: Report, stop: Cancelled) -> Delivery:
             return runner.collect(name, RunOptions(stop, report, max_wait_s))
@@ -224,13 +226,16 @@ class WavespeedClient:
             batch.add(crew.results[name])
         return replace(batch, prediction_ids=ids)
 
-    def list(self, cancelled: Cancelled = never) -> list[Listed]:
+    def list(self, cancelled: Cancelled = never) -> Sequence[Listed]:
         """What the account was billed for in the last 7 days, the newest first.
 
         Raises:
             RemoteAuthError: There is no key, or it was refused.
             RemoteUnavailable: The service cannot be asked.
         """
+        return self._promptly(self._listed, cancelled)
+
+    def _listed(self, cancelled: Cancelled) -> Sequence[Listed]:
         api = self._api(self._find_key())
         now = self._clock.wall()
         found = api.predictions([(now - KEPT_S - 86400, now + 86400)], cancelled)
@@ -247,7 +252,7 @@ class WavespeedClient:
                 api.clean(item.status, 40),
                 api.clean(item.created_at, 40),
                 bills.get(item.id),
-                api.clean(without_query(next(iter(item.outputs), ""))),
+                api.clean_address(next(iter(item.outputs), "")),
                 self.journal.is_known(item.id),
             )
             for item in found
@@ -274,6 +279,9 @@ class WavespeedClient:
             RemoteAuthError: The key was refused.
             RemoteUnavailable: The service cannot be asked.
         """
+        return self._promptly(self._account, cancelled)
+
+    def _account(self, cancelled: Cancelled) -> Account:
         try:
             key = self._find_key()
         except RemoteAuthError:
@@ -314,9 +322,9 @@ class WavespeedClient:
         text = self._environ.get(RATE_VARIABLE, "")
         if not text:
             try:
-                settings = json.loads((self.state_dir / SETTINGS_FILE).read_text("utf-8"))
+                settings = json.loads(small_text(self.state_dir / SETTINGS_FILE))
                 text = str(record(settings).get("images_per_min", ""))
-            except (OSError, ValueError, RecursionError):
+            except (ValueError, RecursionError):
                 text = ""
         rate = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else IMAGES_PER_MIN
         _process_pacer.images_per_min = max(1, rate)
@@ -325,7 +333,22 @@ class WavespeedClient:
     def _plan(self, request: Request, cancelled: Cancelled) -> Plan:
         """Everything that is decided before anything is uploaded."""
         request.check()
-        return plan_run(request, self._runner(request.prompts), cancelled)
+
+        def plan(stop: Cancelled) -> Plan:
+            return plan_run(request, self._runner(request.prompts), stop)
+
+        return self._promptly(plan, cancelled)
+
+    def _promptly(self, work: Callable[[Cancelled], Result], cancelled: Cancelled) -> Result:
+        """Do what neither orders nor fetches, and leave it behind at a cancel.
+
+        Nothing can interrupt a name server that is slow, or another program that is writing.
+        """
+        crew = Crew([""], 1, lambda _name, _report, stop: work(stop), self._clock)
+        crew.supervise(None, cancelled)
+        for error in crew.errors.values():
+            raise error
+        return crew.results[""]
 
     def _pending(self, keys: Sequence[str]) -> int:
         """How many jobs have, or may have, a prediction that was not fetched."""
@@ -336,11 +359,12 @@ class WavespeedClient:
         states = (*OUTCOME_OPEN, State.ACCEPTED, State.COMPLETED)
         return sum(1 for row in rows if row and row.state in states)
 
-    def _batch(self, planned: Plan, crew: Crew[Delivery]) -> Batch:
+    def _batch(self, planned: Plan, crew: Crew[Delivery], cancelled: Cancelled) -> Batch:
         batch = Batch(failures=[str(error) for error in crew.errors.values()])
         for job in planned.jobs:
             if job.key in crew.results:
                 batch.add(crew.results[job.key], job)
         for facts in batch.metadata:
             facts["price_usd_quoted"] = planned.estimate.price_usd
-        return replace(batch, summary=planned.summary(crew.results.values(), len(batch.images)))
+        summary = planned.summary(crew.results.values(), len(batch.images), cancelled)
+        return replace(batch, summary=summary)

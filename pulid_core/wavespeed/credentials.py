@@ -18,10 +18,12 @@ LOGGER = logging.getLogger(__name__)
 
 KEY_VARIABLE = "WAVESPEED_API_KEY"
 KEY_FILE = "api_key"
+SMALL_BYTES = 10_000
 
 _LEAST_PRIVATE = 4
 _BEARER = re.compile(r"(?i)bearer\s+\S+")
 _QUERY = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>]*")
+_PATH = re.compile(r"(?i)(https?://[^\s/?#\"'<>]+)[/?#][^\s\"'<>]+")
 _CONTROL = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+"
 )
@@ -72,10 +74,7 @@ def find_key(folder: Path, environ: Mapping[str, str] = os.environ) -> ApiKey:
     if environ.get(KEY_VARIABLE, "").strip():
         return ApiKey(environ[KEY_VARIABLE])
     path = folder / KEY_FILE
-    try:
-        text = path.read_text("utf-8-sig", errors="replace")  # Notepad may begin it with a mark
-    except OSError:
-        text = ""
+    text = small_text(path)
     if "\ufffd" in text:
         raise RemoteAuthError(
             f"The WaveSpeed API key in {path} should be UTF-8 text, but is saved another way. "
@@ -91,16 +90,32 @@ def find_key(folder: Path, environ: Mapping[str, str] = os.environ) -> ApiKey:
     return ApiKey(text)
 
 
+def small_text(path: Path) -> str:
+    """The text of a file, which Notepad may begin with a mark; empty where there is none.
+
+    What is no file, or is large, is not read: it may never end.
+    """
+    try:
+        is_small = path.is_file() and path.stat().st_size <= SMALL_BYTES
+        return path.read_text("utf-8-sig", errors="replace") if is_small else ""
+    except OSError:
+        return ""
+
+
 def without_query(url: str) -> str:
     """A URL without the part that may be a signature."""
     return url.split("?", 1)[0].split("#", 1)[0]
 
 
-def clean_message(text: str, length: int = 300) -> str:
-    """A foreign text on one line without control characters, tokens and URL signatures, cut."""
+def clean_message(text: str, length: int = 300, *, is_address: bool = False) -> str:
+    """A foreign text on one line without control characters, tokens and URL signatures, cut.
+
+    Whoever knows where the photo lies can see it, so that only an address that is asked for is
+    left whole; others end after their host.
+    """
     text = _CONTROL.sub(" ", text[: 20 * length])
     text = _BEARER.sub("Bearer [hidden]", text)
-    text = _QUERY.sub(r"\1", text)
+    text = _QUERY.sub(r"\1", text) if is_address else _PATH.sub(r"\1/…", text)
     return " ".join(text.split())[:length]
 
 

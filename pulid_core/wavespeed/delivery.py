@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,7 +13,6 @@ from ..pixels import Pixels
 from . import codes
 from .answers import Prediction, expiry, parse_prediction
 from .api import Api, Passing, UnknownThere
-from .credentials import without_query
 from .errors import (
     MODEL,
     Billed,
@@ -192,24 +190,23 @@ def _warnings(prediction: Prediction, source: Source) -> tuple[str, ...]:
 
 def describe(prediction: Prediction, api: Api) -> dict[str, Any]:
     """Every field of the service's answer, for the metadata: no signatures, no image data."""
-    clean: Callable[[str], str] = api.clean
     return {
         "id": prediction.id,
-        "model": clean(prediction.model),
+        "model": api.clean(prediction.model),
         "outputs": [
-            clean(without_query(output))
+            api.clean_address(output)
             if output.startswith("http")
             else f"base64, {len(output)} long"
             for output in prediction.outputs
         ],
         "urls": {
-            api.clean(name, 40): clean(without_query(url))
+            api.clean(name, 40): api.clean_address(url)
             for name, url in list(prediction.urls.items())[:8]
         },
         "has_nsfw_contents": list(prediction.has_nsfw_contents[:8]),
         "status": api.clean(prediction.status, 40),
         "created_at": api.clean(prediction.created_at, 40),
-        "error": clean(prediction.error),
+        "error": api.clean(prediction.error),
         "timings": {"inference": prediction.inference_ms},
     }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,9 +40,9 @@ def parse_size(text: str) -> tuple[int, int]:
     Raises:
         RemoteInputError: Another form, or a side outside 256 to 1536.
     """
-    match = _SIZE.fullmatch(text)
+    match = _SIZE.fullmatch(str(text))
     if not match:
-        raise RemoteInputError(f"size must look like 1024*1024, not {text[:40]!r}.")
+        raise RemoteInputError(f"size must look like 1024*1024, not {str(text)[:40]!r}.")
     return check_size(int(match[1]), int(match[2]))
 
 
@@ -63,6 +64,8 @@ def check_size(width: int, height: int) -> tuple[int, int]:
 class Request:
     """One call: every photo with every prompt, `num_images` times.
 
+    Numbers of NumPy's are taken as Python's.
+
     Attributes:
         photos: Reference photos, each (H, W, C), floats in [0, 1] or uint8.
         prompts: At least one, none blank.
@@ -81,6 +84,9 @@ class Request:
         force_rerun: Pay again for images that were delivered already, or cannot be collected.
         cancel_at_service: On a stop, also ask the service to cancel what it is generating. Its pages
             document that; it was not tried with a live key.
+
+    Raises:
+        RemoteInputError: A number that is none.
     """
 
     photos: Sequence[NDArray[np.generic]] = field(repr=False)
@@ -100,6 +106,13 @@ class Request:
     force_rerun: bool = False
     cancel_at_service: bool = False
 
+    def __post_init__(self) -> None:
+        """Make numbers of one kind: 4 and 4.0 are the same picture, and are paid once."""
+        for name in ("width", "height", "seed", "num_images", "max_parallel"):
+            object.__setattr__(self, name, _whole(name, getattr(self, name)))
+        for name in ("guidance_scale", "max_cost_usd", "max_wait_s"):
+            object.__setattr__(self, name, _real(name, getattr(self, name)))
+
     @property
     def size(self) -> str:
         """The size as the service writes it."""
@@ -112,10 +125,14 @@ class Request:
             RemoteInputError: Which input, what was found, what is allowed.
         """
         check_size(self.width, self.height)
+        # A single text is a sequence of texts too: each letter would be ordered.
+        is_list = isinstance(self.prompts, Sequence) and not isinstance(self.prompts, str)
+        prompts = self.prompts if is_list else [None]
         rules = (
             (len(self.photos) > 0, "a reference image is needed"),
-            (len(self.prompts) > 0, "a prompt is needed"),
-            (all(prompt.strip() for prompt in self.prompts), "the prompt must not be blank"),
+            (len(prompts) > 0, "a prompt is needed"),
+            (all(isinstance(prompt, str) for prompt in prompts), "prompts must be a list of texts"),
+            (all(str(prompt).strip() for prompt in prompts), "the prompt must not be blank"),
             (0 <= self.guidance_scale <= GUIDANCE_MAX, "guidance_scale must be 0 to 20"),
             (RANDOM_SEED <= self.seed <= SEED_MAX, "seed must be -1 to 2147483647"),
             (self.output_format in OUTPUT_FORMATS, "output_format must be png, jpeg or webp"),
@@ -123,10 +140,34 @@ class Request:
             (self.max_cost_usd >= 0, "max_cost_usd must not be negative"),
             (30 <= self.max_wait_s <= 3600, "max_wait_s must be 30 to 3600"),
             (1 <= self.max_parallel <= 16, "max_parallel must be 1 to 16"),
+            (
+                self.on_partial_failure in ("raise", "keep_successful"),
+                "on_partial_failure must be raise or keep_successful",
+            ),
         )
         broken = [text for holds, text in rules if not holds]
         if broken:
             raise RemoteInputError(f"Nothing was sent: {'; '.join(broken)}.")
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise _wrong(name, "a whole number", value) from None
+
+
+def _real(name: str, value: Any) -> float:
+    try:
+        # A text is none, though Python could read it; minus zero is zero.
+        return float(operator.pos(value)) + 0.0
+    except (TypeError, OverflowError):
+        raise _wrong(name, "a number", value) from None
+
+
+def _wrong(name: str, wanted: str, value: Any) -> RemoteInputError:
+    found = type(value).__name__
+    return RemoteInputError(f"Nothing was sent: {name} must be {wanted}, not of type {found}.")
 
 
 class Match(Enum):

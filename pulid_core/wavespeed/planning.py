@@ -53,13 +53,13 @@ class Plan:
         error = RemoteBudgetExceeded(estimate.new, estimate.cost_usd, max_cost_usd, found_none=True)
         return replace(self, over_budget=error)
 
-    def summary(self, deliveries: Iterable[Delivery], images: int) -> str:
+    def summary(self, deliveries: Iterable[Delivery], images: int, cancelled: Cancelled) -> str:
         """What its run did and cost, and what is left."""
         new = sum(1 for delivery in deliveries if delivery.source == "new")
         estimate = replace(self.estimate, images=images, new=new)
         text = estimate.text.replace("image(s)", "image" if images == 1 else "images")
         try:
-            balance_usd = self.runner.api.balance_usd(patient=False) if new else None
+            balance_usd = self.runner.api.balance_usd(cancelled, patient=False) if new else None
         except PaidJobError:
             balance_usd = None
         return text if balance_usd is None else f"{text}, balance ${balance_usd:.2f}"
@@ -86,7 +86,7 @@ def _price(runner: Runner, size: str, cancelled: Cancelled) -> tuple[float, bool
     """The price of one image of a size on this account, quoted within a day or now."""
     name = f"price {runner.account} {size}"
     known = runner.journal.fact(name, PRICE_KEPT_S)
-    if known is not None:
+    if known is not None and known >= 0:
         return known, True
     price_usd, quoted = quote(runner.api, size, cancelled)
     if quoted:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import pytest
 from pulid_pack.pulid_core.wavespeed import Clock, Pacer, WavespeedClient
 from pulid_pack.pulid_core.wavespeed.errors import RemoteCancelled
+from wavespeed_faults import held
 from wavespeed_standin import Standin
 from wavespeed_testing import WIRE, client_for, let_threads_end, request
 
@@ -39,6 +42,33 @@ def test_while_a_request_is_open(endpoint: str, fault: str, service: Standin, tm
     service.on_wait = WIRE.hurry
     client_for(service.url, tmp_path).run(request())
     assert (service.paid, service.images_delivered) == (1, 1)
+
+
+def test_while_another_program_writes(service: Standin, tmp_path: Path):
+    """Planning draws a seed; a record that is busy does not hold up the stop."""
+    client = real_client(service, tmp_path)
+    client.run(request())
+    with contextlib.closing(sqlite3.connect(tmp_path / "journal.sqlite3")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for busy in (client, real_client(service, tmp_path)):
+            with pytest.raises(RemoteCancelled):
+                busy.run(request(seed=-1), cancelled=lambda: True)
+    let_threads_end()
+    assert service.paid == 1
+
+
+def test_while_the_balance_is_asked(service: Standin, tmp_path: Path):
+    """What is paid and here is delivered without it."""
+    asked: list[bool] = []
+
+    def ready() -> bool:
+        asked.append(True)
+        return len(asked) > 400  # where nobody hangs up
+
+    service.fail("balance", held(ready))
+    batch = real_client(service, tmp_path).run(request(), cancelled=lambda: bool(asked))
+    assert len(batch.images) == 1
+    assert "balance" not in batch.summary
 
 
 def test_before_the_post(service: Standin, tmp_path: Path):

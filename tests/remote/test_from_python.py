@@ -12,7 +12,7 @@ from PIL import Image
 from pulid_pack.pulid_core.errors import ReferenceImageError
 from pulid_pack.pulid_core.wavespeed import Progress, WavespeedClient
 from pulid_pack.pulid_core.wavespeed.command import main
-from pulid_pack.pulid_core.wavespeed.errors import RemoteUnavailable
+from pulid_pack.pulid_core.wavespeed.errors import RemoteInputError, RemoteUnavailable
 from pulid_pack.pulid_core.wavespeed.terminal import TerminalProgress
 from wavespeed_faults import bomb_png
 from wavespeed_standin import Standin
@@ -56,6 +56,58 @@ def test_a_file_that_is_no_photo(
     path.write_bytes(content)
     with pytest.raises(ReferenceImageError, match=r"face\.jpg cannot be read"):
         client.generate(path, "a portrait")
+    assert not service.requests
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "again"),
+    [
+        ("guidance_scale", 4, 4.0),
+        ("guidance_scale", 0.0, -0.0),
+        ("guidance_scale", np.float32(3.3), 3.3),
+        ("seed", 7, np.int64(7)),
+        ("width", 256, np.uint16(256)),
+    ],
+)
+def test_one_number_written_in_two_ways(
+    name: str, first: float, again: float, client: WavespeedClient, service: Standin
+):
+    """It is the same picture, and paid once."""
+    client.run(request(**{name: first}))
+    assert client.run(request(**{name: again})).metadata[0]["source"] == "cache"
+    assert service.paid == 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"guidance_scale": 4}, {"output_format": "webp"}, {"height": 256}, {"width": 320}]
+)
+def test_another_picture(change: dict, client: WavespeedClient, service: Standin):
+    """What is asked for otherwise is no picture that is there already."""
+    client.run(request())
+    client.run(request(**change))
+    assert service.paid == 2
+
+
+WRONG = {
+    "seed": (None, "7", 7.0, 1.5, [7], np.array([7, 7])),
+    "num_images": (1.5, "2", None),
+    "width": (256.0, "256", None),
+    "guidance_scale": (None, "3.5", 1j, [3.5], np.array([1, 2])),
+    "max_cost_usd": (None, "1", 10**400, float("nan")),
+    "max_wait_s": (None, float("nan"), float("inf")),
+    "prompts": ("a text", None, 5, [None], [b"bytes"], ["a", 5]),
+    "on_partial_failure": ("Raise", None),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_inputs_of_another_kind(name: str, client: WavespeedClient, service: Standin):
+    """Each is refused in one sentence, before anything is sent."""
+    for value in WRONG[name]:
+        with pytest.raises(RemoteInputError, match=name):
+            client.run(request(**{name: value}))
+    with pytest.raises(RemoteInputError, match="size"):
+        client.generate(PICTURE, "a text", size=1024)  # type: ignore[arg-type]
     assert not service.requests
 
 

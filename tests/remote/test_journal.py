@@ -181,3 +181,23 @@ def test_half_a_result_is_none(tmp_path: Path):
     store.save("prediction", [b"a", b"b"], {"outputs": ["x", "y"]})
     (tmp_path / "prediction.1").unlink()
     assert store.load("prediction") == ([], {})
+
+
+def test_a_job_that_is_not_on_record(tmp_path: Path):
+    """A state that nothing takes is told."""
+    with pytest.raises(JournalError, match="missing"):
+        Journal(tmp_path).move("nobody", State.DELIVERED, "pred00000001")
+
+
+def test_an_upload_is_used_for_a_while(tmp_path: Path):
+    """Not before it was made, and not after its time."""
+    now = [1e9]
+    journal = Journal(tmp_path, Clock(wall=lambda: now[0]))
+    assert journal.uploaded_url("digest", "account", 100) is None
+    journal.note_upload("digest", "account", "https://host/photo.png", 100)
+    assert journal.uploaded_url("digest", "account", 100) == "https://host/photo.png"
+    assert journal.photo_at("https://host/photo.png", "account") == "digest"
+    now[0] += 101
+    assert journal.uploaded_url("digest", "account", 100) is None
+    journal.note_upload("another", "account", "https://host/another.png", 100)
+    assert journal.photo_at("https://host/photo.png", "account") == "digest"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from pulid_pack.pulid_core.paid_jobs.journal import Journal
 from pulid_pack.pulid_core.wavespeed import Clock, WavespeedClient
-from pulid_pack.pulid_core.wavespeed.errors import JournalError
+from pulid_pack.pulid_core.wavespeed.errors import JournalError, RemoteBudgetExceeded
 from pulid_pack.pulid_core.wavespeed.uploads import USED_AGAIN_S
 from wavespeed_standin import Standin
 from wavespeed_testing import client_for, request
@@ -137,6 +137,12 @@ def another(folder: Path) -> None:
     shutil.copy(journal_of(other), journal_of(folder))
 
 
+def renamed(folder: Path) -> None:
+    """The record's name is none, and the witness that knows the right one is gone."""
+    change("UPDATE facts SET value = 'é' WHERE name = 'name'")(folder)
+    (folder / "journal.witness").unlink()
+
+
 DAMAGES = {
     "half": half,
     "garbage": garbage,
@@ -148,8 +154,16 @@ DAMAGES = {
     "older copy": older_copy,
     "another": another,
     "lost salt": change("DELETE FROM facts WHERE name = 'salt'"),
+    "another salt": change("UPDATE facts SET value = 'pepper' WHERE name = 'salt'"),
+    "salt of bytes": change("UPDATE facts SET value = x'00ff80' WHERE name = 'salt'"),
+    "renamed": renamed,
     "unknown state": change("UPDATE jobs SET state = 'pondering'"),
     "time as text": change("UPDATE jobs SET submitted_at = 'yesterday'"),
+    "time without end": change("UPDATE jobs SET submitted_at = -9e999"),
+    "end without end": change("UPDATE jobs SET ended_at = -9e999"),
+    "id of two lines": change("UPDATE jobs SET prediction_id = 'a' || char(10) || 'b'"),
+    "id of bytes": change("UPDATE jobs SET prediction_id = x'00ff80'"),
+    "paid without an id": change("UPDATE jobs SET prediction_id = NULL"),
     "count as text": change("UPDATE facts SET value = 'many' WHERE name = 'count'"),
     "dropped table": change("DROP TABLE predictions"),
 }
@@ -174,6 +188,28 @@ def test_damage(name: str, service: Standin, tmp_path: Path):
     assert (service.paid, service.requests["submit"]) == (1, 1)
     if name in ("half", "garbage", "text"):
         assert list(folder.glob("journal.sqlite3.damaged-*"))
+
+
+@pytest.mark.parametrize(
+    "durations", ["[NaN, Infinity, -1]", '"7"', "[" * 60_000, f"[{'9' * 400}]", "{}", "null"]
+)
+def test_damaged_durations(durations: str, service: Standin, tmp_path: Path):
+    """How long pictures took is only advice: what was paid is delivered all the same."""
+    client = client_for(service.url, tmp_path)
+    client.run(request())
+    change(f"UPDATE facts SET value = '{durations}' WHERE name LIKE 'took %'")(tmp_path)  # noqa: S608
+    assert len(client.run(request(seed=8)).images) == 1
+
+
+@pytest.mark.parametrize("price", ["-1", "nan", "-Infinity", "free"])
+def test_damaged_prices(price: str, service: Standin, tmp_path: Path):
+    """What is no price lets nothing through that may cost nothing."""
+    client = client_for(service.url, tmp_path)
+    client.run(request())
+    change(f"UPDATE facts SET value = '{price}' WHERE name LIKE 'price %'")(tmp_path)  # noqa: S608
+    with pytest.raises((RemoteBudgetExceeded, JournalError)):
+        client.run(request(seed=8, max_cost_usd=0))
+    assert service.paid == 1
 
 
 def test_the_way_out_comes_true(service: Standin, tmp_path: Path):

@@ -13,7 +13,7 @@ from pulid_pack.pulid_core.errors import PulidError
 from pulid_pack.pulid_core.wavespeed import WavespeedClient
 from pulid_pack.pulid_core.wavespeed.credentials import ApiKey, clean_message, find_key
 from pulid_pack.pulid_core.wavespeed.errors import RemoteAuthError
-from wavespeed_faults import envelope, status
+from wavespeed_faults import envelope, patch, status
 from wavespeed_standin import SIGNATURE, Standin
 from wavespeed_testing import KEY, client_for, request
 
@@ -72,6 +72,27 @@ def test_ended_task_words_are_cleaned(client: WavespeedClient, service: Standin)
         assert secret not in str(caught.value)
 
 
+def test_the_photos_address_is_not_repeated(client: WavespeedClient, service: Standin):
+    """Whoever has it can see the photo: not in an error, nor in metadata that is shared."""
+    client.run(request())
+    (photo,) = service.uploads
+    words = f"cannot read {service.url}/uploads/{photo}"
+    service.fail("submit", status(400, words))
+    service.fail("result", patch(status="failed", error=words))
+    for seed in (8, 9):
+        with pytest.raises(PulidError, match="cannot read http") as caught:
+            client.run(request(seed=seed))
+        assert photo not in str(caught.value)
+    told = patch(
+        error=words, model=words, created_at=words, urls={words: words, "get": "http://a/b"}
+    )
+    service.fail("result", told)
+    facts = client.run(request(seed=10)).metadata[0]
+    assert photo not in str(facts)
+    assert facts["urls"]["get"] == "http://a/b"
+    assert "/cdn/" in facts["url"]
+
+
 def test_files_are_for_the_owner(client: WavespeedClient):
     """Journal and results are readable by their owner only."""
     client.run(request())
@@ -108,6 +129,19 @@ def test_key_lookup(tmp_path: Path, caplog):
         find_key(tmp_path, {})
         assert "chmod 600" in caplog.text
     assert find_key(tmp_path, {"WAVESPEED_API_KEY": "from-env"}).to_bytes() == b"from-env"
+
+
+def test_what_is_no_key_file(tmp_path: Path):
+    """A pipe, which would never end, and what is too long for a key are not read."""
+    path = tmp_path / "api_key"
+    path.write_text("k" * 20_000)
+    with pytest.raises(RemoteAuthError, match="No WaveSpeed API key"):
+        find_key(tmp_path, {})
+    if hasattr(os, "mkfifo"):
+        path.unlink()
+        os.mkfifo(path)
+        with pytest.raises(RemoteAuthError, match="No WaveSpeed API key"):
+            find_key(tmp_path, {})
 
 
 def test_key_files_of_windows(tmp_path: Path):
