@@ -13,7 +13,7 @@ import secrets
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..whole_file import write_whole
@@ -34,7 +34,7 @@ class Database:
         columns: Per table, what later versions added to it.
     """
 
-    def __init__(self, path: Path, schema: str, columns: dict[str, dict[str, str]]):
+    def __init__(self, path: Path, schema: str, columns: Mapping[str, Sequence[str]]):
         self._path = path
         self._witness = path.with_suffix(".witness")
         self._guard, self._reading = threading.RLock(), threading.RLock()
@@ -68,7 +68,7 @@ class Database:
             on_failure.pop_all()
         return writer
 
-    def _prepare(self, schema: str, columns: dict[str, dict[str, str]]) -> None:
+    def _prepare(self, schema: str, columns: Mapping[str, Sequence[str]]) -> None:
         self._writer.execute("PRAGMA journal_mode=WAL")
         self._writer.execute("PRAGMA synchronous=FULL")
         with self.change() as writer:
@@ -80,9 +80,9 @@ class Database:
                 writer.execute(statement)
             for table, added in columns.items():
                 present = {row[1] for row in writer.execute(f"PRAGMA table_info({table})")}
-                for name, kind in added.items():
-                    if name not in present:
-                        writer.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
+                for column in added:
+                    if column.split()[0] not in present:
+                        writer.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
 
     def _check_witness(self) -> None:
         """Compare with what is remembered outside the database.
@@ -102,10 +102,9 @@ class Database:
                     facts.setdefault("salt", secrets.token_hex(16))
                     salt = (facts["salt"],)
                     writer.execute("INSERT OR IGNORE INTO facts VALUES ('salt', ?, 0)", salt)
-        if not _HEX.fullmatch(str(facts.get("salt"))):
-            raise self.distrusted("has lost its salt")
-        if not _HEX.fullmatch(str(facts["name"])):
-            raise self.distrusted("has lost its name")
+        for drawn in ("salt", "name"):
+            if not _HEX.fullmatch(str(facts.get(drawn))):
+                raise self.distrusted(f"has lost its {drawn}")
         self._name, count = facts["name"], _count(facts.get("count", 0))
         if known and (known != self._name or not 0 <= _count(counted) <= count):
             raise self.distrusted("is another one, or an older copy")

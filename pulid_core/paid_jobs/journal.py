@@ -58,14 +58,7 @@ CREATE TABLE IF NOT EXISTS photos (address TEXT PRIMARY KEY, digest TEXT NOT NUL
 CREATE TABLE IF NOT EXISTS draws (run TEXT PRIMARY KEY, seed INTEGER NOT NULL, drawn_at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL, noted_at REAL NOT NULL)
 """
-_ADDED = {
-    "jobs": {
-        "place": "INTEGER NOT NULL DEFAULT 0",
-        "served_at": "REAL",
-        "ended_at": "REAL",
-        "looked": "INTEGER NOT NULL DEFAULT 0",
-    }
-}
+_ADDED = "place INTEGER NOT NULL DEFAULT 0, served_at REAL, ended_at REAL, looked INTEGER NOT NULL DEFAULT 0"
 
 
 class State(str, Enum):
@@ -175,7 +168,7 @@ class Journal:
         """
         with self._opening:
             if self._database is None:
-                database = Database(self._path, _SCHEMA, _ADDED)
+                database = Database(self._path, _SCHEMA, {"jobs": _ADDED.split(", ")})
                 self.locks.prove()
                 self._database = database
             return self._database

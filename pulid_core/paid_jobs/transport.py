@@ -24,7 +24,6 @@ from urllib.parse import urljoin
 
 import requests
 import urllib3
-from requests import PreparedRequest
 from requests.auth import AuthBase
 
 from .addresses import PUBLIC_ONLY, AddressPolicy
@@ -82,14 +81,6 @@ class Reply:
         except (ValueError, RecursionError):
             return None
         return parsed if isinstance(parsed, dict) else None
-
-
-class NoAuth(AuthBase):
-    """Sends nothing, and keeps ~/.netrc from sending something."""
-
-    def __call__(self, r: PreparedRequest) -> PreparedRequest:
-        """Leave a request as it is."""
-        return r
 
 
 class _QueryFilter(logging.Filter):
@@ -225,7 +216,7 @@ class Transport:
         with session.request(
             method,
             url,
-            auth=auth or NoAuth(),
+            auth=auth or (lambda request: request),  # so that ~/.netrc sends nothing either
             allow_redirects=False,
             stream=True,
             # The watch ends first; these remain where it could not be started.

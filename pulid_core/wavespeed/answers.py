@@ -16,7 +16,7 @@ from .images import DELIVERY_MAX_FILES
 
 _ID = re.compile(r"[A-Za-z0-9_-]{8,128}")
 _MOMENT = re.compile(
-    r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,6})\d*)?\s*(Z|z|[+-]\d\d:?\d\d)?"
+    r"([12]\d{3}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,6})\d*)?\s*(Z|z|[+-]\d\d:?\d\d)?"
 )
 """ISO times with any number of digits, of which Python 3.10 reads three or six only."""
 
@@ -153,11 +153,8 @@ def parse_moment(text: str) -> datetime | None:
 
 def expiry(created_at: str) -> str:
     """About when the service deletes a prediction, as an ISO time; empty when unknown."""
-    try:
-        moment = parse_moment(created_at)
-        return (moment + timedelta(seconds=KEPT_S)).isoformat() if moment else ""
-    except OverflowError:
-        return ""
+    moment = parse_moment(created_at)
+    return (moment + timedelta(seconds=KEPT_S)).isoformat() if moment else ""
 
 
 def message_of(envelope: Mapping[str, Any]) -> str:

@@ -10,9 +10,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, TypeVar
+from typing import Any
 
 from ..paid_jobs.clock import Cancelled, Clock, never
+from ..paid_jobs.crew import Result
 from ..paid_jobs.exchange import Limits
 from ..paid_jobs.transport import Reply, Sent, Transport, TransportError, wait_asked_s
 from . import codes
@@ -39,8 +40,6 @@ PAGE, MAX_PAGES = 100, 10
 
 Window = tuple[float, float]
 """From and to, seconds since 1970."""
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -106,14 +105,14 @@ class Api:
         self._timing = timing or Timing()
         self.limits = limits or ApiLimits()
 
-    def clean(self, text: str, length: int = 300) -> str:
+    def clean(self, text: str, length: int = 300, *, is_address: bool = False) -> str:
         """A foreign text without the key, prompts, signatures and control characters, cut."""
-        return clean_message(hide_prompts(self._key.hide(text), self._private), length)
+        text = hide_prompts(self._key.hide(text), self._private)
+        return clean_message(text, length, is_address=is_address)
 
     def clean_address(self, url: str) -> str:
         """The address of a picture, cleaned likewise, without what may be a signature."""
-        text = hide_prompts(self._key.hide(without_query(url)), self._private)
-        return clean_message(text, is_address=" " not in text)
+        return self.clean(without_query(url), is_address=" " not in url)
 
     def submit(self, inputs: Mapping[str, Any]) -> Answer:
         """Send the creating POST, once, on a connection of its own."""

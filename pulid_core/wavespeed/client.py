@@ -13,14 +13,14 @@ from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from ..paid_jobs.clock import Cancelled, Clock, never
-from ..paid_jobs.crew import QUARTERS, Crew, OnProgress, Progress, Report
+from ..paid_jobs.crew import QUARTERS, Crew, OnProgress, Progress, Report, Result
 from ..paid_jobs.journal import KEPT_S, OUTCOME_OPEN, Journal, Row, State, try_to_note
 from ..paid_jobs.pacing import IMAGES_PER_MIN, Pacer
 from ..paid_jobs.store import ResultStore
@@ -43,8 +43,6 @@ SETTINGS_FILE = "settings.json"
 COLLECTED_AT_ONCE = 4
 
 _process_pacer = Pacer()
-
-Result = TypeVar("Result")
 
 PhotoSource = str | PathLike[str] | Image.Image | NDArray[np.generic]
 

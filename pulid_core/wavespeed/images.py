@@ -27,6 +27,7 @@ UPLOAD_MAX_SIDE = 2048
 UPLOAD_MIN_SIDE = 64
 UPLOAD_PNG_PIXELS = 600_000
 """Larger photos go up as JPEG of high quality, at a third of the bytes."""
+UPLOAD_QUALITY = {"PNG": {"compress_level": 1}, "JPEG": {"quality": 95, "subsampling": 0}}
 DELIVERY_MAX_BYTES = 32 * MIB
 DELIVERY_MAX_SIDE = 4096
 DELIVERY_MAX_PIXELS = 16_000_000
@@ -49,10 +50,7 @@ class EncodedPhoto:
     def data(self) -> bytes:
         """The file, encoded when it is asked for: a photo that is known there needs none."""
         buffer = io.BytesIO()
-        options = (
-            {"compress_level": 1} if self.format == "PNG" else {"quality": 95, "subsampling": 0}
-        )
-        self.picture.save(buffer, self.format, **options)
+        self.picture.save(buffer, self.format, **UPLOAD_QUALITY[self.format])
         return buffer.getvalue()
 
     @property

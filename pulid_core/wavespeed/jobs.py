@@ -11,7 +11,6 @@ import operator
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, Literal
 
 import numpy as np
@@ -108,10 +107,13 @@ class Request:
 
     def __post_init__(self) -> None:
         """Make numbers of one kind: 4 and 4.0 are the same picture, and are paid once."""
-        for name in ("width", "height", "seed", "num_images", "max_parallel"):
-            object.__setattr__(self, name, _whole(name, getattr(self, name)))
-        for name in ("guidance_scale", "max_cost_usd", "max_wait_s"):
-            object.__setattr__(self, name, _real(name, getattr(self, name)))
+        for name, (read, wanted) in _NUMBERS.items():
+            value = getattr(self, name)
+            try:
+                object.__setattr__(self, name, read(value))
+            except (TypeError, OverflowError):
+                found = f"{name} must be {wanted}, not of type {type(value).__name__}"
+                raise RemoteInputError(f"Nothing was sent: {found}.") from None
 
     @property
     def size(self) -> str:
@@ -150,32 +152,14 @@ class Request:
             raise RemoteInputError(f"Nothing was sent: {'; '.join(broken)}.")
 
 
-def _whole(name: str, value: Any) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise _wrong(name, "a whole number", value) from None
+def _real(value: Any) -> float:
+    return float(operator.pos(value)) + 0.0  # a text is none, and minus zero is zero
 
 
-def _real(name: str, value: Any) -> float:
-    try:
-        # A text is none, though Python could read it; minus zero is zero.
-        return float(operator.pos(value)) + 0.0
-    except (TypeError, OverflowError):
-        raise _wrong(name, "a number", value) from None
-
-
-def _wrong(name: str, wanted: str, value: Any) -> RemoteInputError:
-    found = type(value).__name__
-    return RemoteInputError(f"Nothing was sent: {name} must be {wanted}, not of type {found}.")
-
-
-class Match(Enum):
-    """How the inputs that a prediction was asked for compare with a job's."""
-
-    SAME = "the job's"
-    UNTOLD = "not told, or not enough to say"
-    OTHER = "another job's"
+_WHOLE = ("width", "height", "seed", "num_images", "max_parallel")
+_REAL = ("guidance_scale", "max_cost_usd", "max_wait_s")
+_NUMBERS = dict.fromkeys(_WHOLE, (operator.index, "a whole number"))
+_NUMBERS |= dict.fromkeys(_REAL, (_real, "a number"))
 
 
 @dataclass(frozen=True)
@@ -207,12 +191,15 @@ class Job:
             "output_format": self.request.output_format,
         }
 
-    def compare(self, inputs: Mapping[str, Any] | None) -> Match:
-        """Compare with the inputs of a listed prediction, however the service writes them."""
+    def was_asked(self, inputs: Mapping[str, Any] | None) -> bool | None:
+        """Whether a listed prediction was asked for this, however the service writes its inputs.
+
+        None where they are not told, or not enough of them.
+        """
         told = {name: inputs[name] for name in self.inputs() if inputs and name in inputs}
         if not all(_is_same(name, own, told.get(name, own)) for name, own in self.inputs().items()):
-            return Match.OTHER
-        return Match.SAME if "prompt" in told else Match.UNTOLD
+            return False
+        return True if "prompt" in told else None
 
     def facts(self) -> dict[str, Any]:
         """What the metadata of its images says about it."""

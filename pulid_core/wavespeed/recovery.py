@@ -17,7 +17,7 @@ from .answers import Prediction
 from .api import Api
 from .delivery import Source
 from .errors import PaidJobError, RemoteCancelled, RemoteOutcomeUnknown
-from .jobs import Job, Match
+from .jobs import Job
 from .timing import Timing
 
 LOGGER = logging.getLogger(__name__)
@@ -98,18 +98,18 @@ class Recovery:
             # It may be one of these: for a run that knows its inputs.
             return None, [item.id for item in unowned]
         matches = {item.id: self._compare(job, item) for item in unowned}
-        same = [item for item in unowned if matches[item.id] is Match.SAME]
+        same = [item for item in unowned if matches[item.id]]
         if same and len({_photo_address(item) for item in same}) == 1:
             # Asked for with one photo, prompt and seed, any of them is the picture.
             return (same[0], "resumed"), []
-        untold = [item for item in unowned if matches[item.id] is Match.UNTOLD]
+        untold = [item for item in unowned if matches[item.id] is None]
         return (None, [item.id for item in same]) if same else self._by_time(row, untold)
 
-    def _compare(self, job: Job | None, item: Prediction) -> Match:
-        match = job.compare(item.inputs) if job else Match.UNTOLD
+    def _compare(self, job: Job | None, item: Prediction) -> bool | None:
+        match = job.was_asked(item.inputs) if job else None
         address = _photo_address(item)
         photo = self.journal.photo_at(address, self.account) if job and address else None
-        return Match.OTHER if job and photo not in (None, job.photo.digest) else match
+        return False if job and photo not in (None, job.photo.digest) else match
 
     def _windows(self, row: Row) -> list[tuple[float, float]]:
         """When the prediction may be dated, by this machine's clock and by the service's."""
