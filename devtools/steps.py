@@ -17,6 +17,8 @@ LOGS = CACHE / "steps"
 LANES = min(2, os.cpu_count() or 1)
 """Steps that run at once: much of their time is waiting for servers."""
 LOOK_S = 0.2
+NOT_TOLD = "hypothesis-statistics-"
+"""How the properties begin that Hypothesis adds to each of its tests, pages of them encoded."""
 
 
 @dataclass
@@ -131,7 +133,11 @@ def report_lines(suite: ElementTree.Element) -> list[str]:
         for case in suite.iter("testcase")
         for skip in case.iter("skipped")
     ]
-    told = [f"{p.get('name')}: {p.get('value')}" for p in suite.iter("property")]
+    told = [
+        f"{p.get('name')}: {p.get('value')}"
+        for p in suite.iter("property")
+        if not p.get("name", "").startswith(NOT_TOLD)
+    ]
     return [counts, *skipped, *told]
 
 

@@ -79,6 +79,18 @@ def test_the_summary_lists_skips_with_their_reason_and_measured_values():
     ]
 
 
+def test_the_summary_holds_no_statistics_of_hypothesis(logs):
+    """Its plugin writes them into every report; what a test says of itself stays."""
+    (logs / "test_any.py").write_text(
+        "from hypothesis import given, strategies\n\n\n"
+        "@given(strategies.booleans())\n"
+        "def test_any(value): pass\n\n\n"
+        "def test_one(record_property): record_property('paid twice', 0)\n"
+    )
+    (step,) = steps.run([steps.run_pytest("core", logs, "-o", "junit_family=xunit1")])
+    assert step.details == ["2 tests, 0 failures, 0 errors, 0 skipped", "paid twice: 0"]
+
+
 SOUND = {"name": "timm", "version": "1.0.31", "vulns": []}
 WEAK = {"name": "timm", "version": "1.0.24", "vulns": [{"id": "CVE-1"}]}
 UNKNOWN = {"name": "timm", "skip_reason": "not found on PyPI: timm (1.0.31)"}
