@@ -1,6 +1,6 @@
 """What every shared workflow is for, over the newest ComfyUI; small and quick where a model samples.
 
-`tests/browser` runs them all unchanged, `test_portrait` and `test_remote` the two that are not here.
+`tests/browser` runs them all unchanged, `test_portrait` and `test_remote_matrix` the two that are not here.
 """
 
 import copy
