@@ -1,4 +1,4 @@
-"""The steps of `dev.py test`: two at a time, each with a log, a report and a line of the summary."""
+"""The steps of `dev.py test`: some at a time, each with a log, a report and a line of the summary."""
 
 import json
 import os
@@ -14,8 +14,8 @@ from .setup import CACHE, PYTHON, ROOT, say
 
 LOGS = CACHE / "steps"
 """What each step printed, and pytest's report of it."""
-LANES = min(2, os.cpu_count() or 1)
-"""Steps that run at once: much of their time is waiting for servers."""
+LANES = min(3, 1 + (os.cpu_count() or 1))
+"""Steps that run at once, one more than the least machine has cores: much of their time is waiting."""
 LOOK_S = 0.2
 NOT_TOLD = "hypothesis-statistics-"
 """How the properties begin that Hypothesis adds to each of its tests, pages of them encoded."""
