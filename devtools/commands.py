@@ -25,6 +25,8 @@ from .setup import (
 from .steps import Job, Step, audit, run, run_pytest, summarise
 
 DEVTOOLS = ROOT / "devtools"
+FACES = ("tests/encoder", "tests/evaluation", "tests/face")
+"""What detects faces or encodes them; a step of its own among the fast ones, for every lane to be full."""
 USING_THE_REQUIRED = (
     *("tests/tools/dependency_bounds.py", "tests/encoder/test_parity.py"),
     *(
@@ -110,9 +112,11 @@ def lint_jobs() -> list[Job]:
 def fast_jobs(extra: list[str]) -> list[Job]:
     """The tests that need no ComfyUI and are quick; those of the remote half mostly wait."""
     quick = ("-m", "not comfy and not slow")
+    ignored = [f"--ignore={folder}" for folder in ("tests/remote", *FACES)]
     jobs = [
         run_pytest("remote", "tests/remote", *quick, extra=extra),
-        run_pytest("core", "tests", "--ignore=tests/remote", *quick, extra=extra),
+        run_pytest("faces", *FACES, *quick, extra=extra),
+        run_pytest("core", "tests", *ignored, *quick, extra=extra),
     ]
     left_out = "not run because of --fast: what needs ComfyUI or long (markers comfy and slow)"
     for job in jobs:
