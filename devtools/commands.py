@@ -25,6 +25,8 @@ from .setup import (
 from .steps import Job, Step, audit, run, run_pytest, summarise
 
 DEVTOOLS = ROOT / "devtools"
+FACES = ("tests/encoder", "tests/evaluation", "tests/face")
+"""What detects faces or encodes them; a step of its own among the fast ones, for every lane to be full."""
 USING_THE_REQUIRED = (
     *("tests/tools/dependency_bounds.py", "tests/encoder/test_parity.py"),
     *(
@@ -79,6 +81,7 @@ def test(fast: bool, extra: list[str]) -> int:
     """Lint, check types, and run the tests; with `--fast`, only the quick ones."""
     begin = time.monotonic()
     set_up()
+    searched = None if fast else search_browser()
     make_stage()
     if not fast:
         for version in comfyui_source.VERSIONS:
@@ -86,10 +89,10 @@ def test(fast: bool, extra: list[str]) -> int:
         for end in ENDS:
             install_end(end)
     steps = [Step("set-up", f"ok ({time.monotonic() - begin:.0f} s)")]
-    if fast:
+    if searched is None:
         steps += run([*fast_jobs(extra), *lint_jobs()])
     else:
-        browser = browser_job(extra)
+        browser = browser_job(searched, extra)
         jobs = [browser] if isinstance(browser, Job) else []
         steps += run([*jobs, *slow_jobs(extra), *lint_jobs()])
         steps += [] if jobs else [browser]
@@ -109,9 +112,11 @@ def lint_jobs() -> list[Job]:
 def fast_jobs(extra: list[str]) -> list[Job]:
     """The tests that need no ComfyUI and are quick; those of the remote half mostly wait."""
     quick = ("-m", "not comfy and not slow")
+    ignored = [f"--ignore={folder}" for folder in ("tests/remote", *FACES)]
     jobs = [
         run_pytest("remote", "tests/remote", *quick, extra=extra),
-        run_pytest("core", "tests", "--ignore=tests/remote", *quick, extra=extra),
+        run_pytest("faces", *FACES, *quick, extra=extra),
+        run_pytest("core", "tests", *ignored, *quick, extra=extra),
     ]
     left_out = "not run because of --fast: what needs ComfyUI or long (markers comfy and slow)"
     for job in jobs:
@@ -120,8 +125,14 @@ def fast_jobs(extra: list[str]) -> list[Job]:
 
 
 def slow_jobs(extra: list[str]) -> list[Job]:
-    """All tests without a browser, the longest first."""
+    """All tests without a browser, the longest first, so that no step is alone at the end."""
     jobs = [run_pytest("servers", "tests", "--ignore=tests/remote", "-m", "comfy", extra=extra)]
+    jobs.append(
+        run_pytest("core", "tests", "--ignore=tests/remote", "-m", "not comfy", extra=extra)
+    )
+    jobs.append(run_pytest("remote", "tests/remote", extra=extra))
+    other_pythons = (DEVTOOLS / "other_pythons.py", CACHE / "pythons", *extra)
+    jobs.append(Job("other Pythons", other_pythons, tells_last_line=True))
     for version in comfyui_source.VERSIONS:  # one process can import only one
         comfyui = str(provide(version, tiny_t5=True))
         jobs.append(
@@ -129,12 +140,6 @@ def slow_jobs(extra: list[str]) -> list[Job]:
                 f"in {version}", "tests/inside_comfyui", extra=extra, COMFYUI_UNDER_TEST=comfyui
             )
         )
-    jobs.append(
-        run_pytest("core", "tests", "--ignore=tests/remote", "-m", "not comfy", extra=extra)
-    )
-    jobs.append(run_pytest("remote", "tests/remote", extra=extra))
-    other_pythons = (DEVTOOLS / "other_pythons.py", CACHE / "pythons", *extra)
-    jobs.append(Job("other Pythons", other_pythons, tells_last_line=True))
     for end in ENDS:
         folder = str(install_end(end))
         jobs.append(
@@ -146,11 +151,17 @@ def slow_jobs(extra: list[str]) -> list[Job]:
     return jobs
 
 
-def browser_job(extra: list[str], **environment: str) -> Job | Step:
-    """Drive each ComfyUI's own frontend in a headless Chromium, found or installed here."""
+def search_browser() -> subprocess.Popen[str]:
+    """Begin to find a Chromium, or to install one, which takes as long as other set-up."""
     command = [str(PYTHON), str(DEVTOOLS / "chromium.py")]
-    found = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    chromium = found.stdout.strip()
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def browser_job(
+    searched: subprocess.Popen[str], extra: list[str], **environment: str
+) -> Job | Step:
+    """Drive each ComfyUI's own frontend in the headless Chromium that was found or installed."""
+    chromium = searched.communicate()[0].strip()
     if not chromium:
         missing = "no Chromium: install it or Chrome, or set CHROMIUM to the path of one"
         return Step("browser", f"{'FAILED' if os.environ.get('CI') else 'not run'}: {missing}")
@@ -171,7 +182,7 @@ def pictures(_: argparse.Namespace) -> int:
     set_up()
     make_stage()
     in_venv(DEVTOOLS / "cards.py")
-    job = browser_job(["-k", "newest and picture"], PICTURES="1")
+    job = browser_job(search_browser(), ["-k", "newest and picture"], PICTURES="1")
     steps = run([job]) if isinstance(job, Job) else [job]
     return summarise(steps, time.monotonic() - begin)
 

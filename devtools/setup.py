@@ -20,8 +20,8 @@ COMFYUI_CACHE = CACHE / "comfyui"
 STAGE = CACHE / "stage" / "models"
 GPU_FOLDER = CACHE / "gpu"
 """What `bench gpu --pack` makes."""
-STAGE_SOURCES = ("tiny_stage.py", "face_detector.py", "onnx_graph.py")
-"""What a stage depends on."""
+STAGE_SOURCES = ("tiny_stage.py", "tiny_shapes.py", "face_detector.py", "onnx_graph.py")
+"""What a stage depends on, in the order of its own stamp."""
 BOUNDS = CACHE / "bounds"
 ENDS = ("lowest", "newest")
 """Both ends of what requirements.txt allows; each is installed into a folder of its own."""

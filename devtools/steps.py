@@ -1,4 +1,4 @@
-"""The steps of `dev.py test`: two at a time, each with a log, a report and a line of the summary."""
+"""The steps of `dev.py test`: some at a time, each with a log, a report and a line of the summary."""
 
 import json
 import os
@@ -14,9 +14,11 @@ from .setup import CACHE, PYTHON, ROOT, say
 
 LOGS = CACHE / "steps"
 """What each step printed, and pytest's report of it."""
-LANES = min(2, os.cpu_count() or 1)
-"""Steps that run at once: much of their time is waiting for servers."""
+LANES = min(3, 1 + (os.cpu_count() or 1))
+"""Steps that run at once, one more than the least machine has cores: much of their time is waiting."""
 LOOK_S = 0.2
+NOT_TOLD = "hypothesis-statistics-"
+"""How the properties begin that Hypothesis adds to each of its tests, pages of them encoded."""
 
 
 @dataclass
@@ -131,7 +133,11 @@ def report_lines(suite: ElementTree.Element) -> list[str]:
         for case in suite.iter("testcase")
         for skip in case.iter("skipped")
     ]
-    told = [f"{p.get('name')}: {p.get('value')}" for p in suite.iter("property")]
+    told = [
+        f"{p.get('name')}: {p.get('value')}"
+        for p in suite.iter("property")
+        if not p.get("name", "").startswith(NOT_TOLD)
+    ]
     return [counts, *skipped, *told]
 
 

@@ -7,7 +7,7 @@ samples there, with all its caches, previews and Cancel.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from comfy_api.latest import io, ui
@@ -17,12 +17,13 @@ from ..pulid_core.errors import PulidError
 from ..pulid_core.face.analyser import FaceAnalyser
 from ..pulid_core.face.similarity import compare, mean_similarity
 from ..pulid_core.images import image_from_photos, photos_from_image
-from ..pulid_core.sheet.curve import draw_curve
-from ..pulid_core.sheet.strength import Search, search_text, start_search
 from .display import shown
 from .face_similarity import direction_of
 from .sockets import FaceModelSocket, IdentitySocket, PulidSocket, TuningSocket, require_faces
 from .values import require_values
+
+if TYPE_CHECKING:
+    from ..pulid_core.sheet.strength import Search
 
 CATEGORY = "PuLID FLUX/tuning"
 WEIGHT, START_AT, TUNING = range(3)  # outputs of PulidAutoTune
@@ -98,6 +99,8 @@ class PulidAutoTune(io.ComfyNode):
     @classmethod
     def execute(cls, weights: str, starts: str, target: float, budget: int) -> io.NodeOutput:
         """Give the weak end, where the search begins."""
+        from ..pulid_core.sheet.strength import start_search
+
         require_values(cls, weights=weights, starts=starts, target=target, budget=budget)
         search = start_search(weights, starts, target, budget)
         first = search.settings(0.0)
@@ -194,6 +197,9 @@ def _measure(image: torch.Tensor, reference: Any, faces: FaceAnalyser) -> tuple[
 
 def _result(search: Search, node: type[io.ComfyNode]) -> io.NodeOutput:
     """What was found; what it cannot give is blocked, and the report says so."""
+    from ..pulid_core.sheet.curve import draw_curve
+    from ..pulid_core.sheet.strength import search_text
+
     report, curve = search_text(search), image_from_photos([draw_curve(search)])
     told = shown(report, ui.PreviewImage(curve, cls=node))
     if (found := search.found) is None:

@@ -6,7 +6,6 @@ import torch
 from comfy_api.latest import io
 
 from ..pulid_core.images import image_from_photos, rgb_pixels
-from ..pulid_core.sheet.contact_sheet import caption_lines, contact_sheet
 from .values import require_values
 
 
@@ -72,6 +71,8 @@ class PulidContactSheet(io.ComfyNode):
         scores: list[float | None] | None = None,
     ) -> io.NodeOutput:
         """Take all batches apart and draw."""
+        from ..pulid_core.sheet.contact_sheet import caption_lines, contact_sheet
+
         require_values(cls, columns=columns, cell_px=cell_px, captions=captions, scores=scores)
         sheet = contact_sheet(
             [rgb_pixels(picture) for batch in images for picture in batch],

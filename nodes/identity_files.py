@@ -10,10 +10,8 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..pulid_core.errors import IdentityExistsError, PulidError
-from ..pulid_core.identity.card import SUFFIX as CARD_SUFFIX
-from ..pulid_core.identity.file import SUFFIX, load_identity, save_identity
 from ..pulid_core.identity.identity import Identity, provenance_text
-from ..pulid_core.identity.name import path_below
+from ..pulid_core.identity.name import CARD_SUFFIX, SUFFIX, path_below
 from .display import shown
 from .identity import CATEGORY
 from .model_files import (
@@ -195,6 +193,8 @@ class PulidLoadIdentity(io.ComfyNode):
     @classmethod
     def execute(cls, image: str, identity_file: str | None = None) -> io.NodeOutput:
         """Read and check the file."""
+        from ..pulid_core.identity.file import load_identity
+
         require_values(cls, names={"image"}, image=image, identity_file=identity_file)
         name = identity_file or image
         if not name:
@@ -235,6 +235,8 @@ def _day(date: str) -> str:
 
 
 def _save(identity: Identity, path: Path, if_exists: str, thumbnail: bool) -> Path:
+    from ..pulid_core.identity.file import save_identity
+
     number = 1
     while True:
         numbered = path if number == 1 else path.with_stem(f"{path.stem}_{number}")

@@ -10,8 +10,6 @@ from comfy_api.latest import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..pulid_core.errors import ReferenceImageError
-from ..pulid_core.face.detection import Pause
-from ..pulid_core.face.gate import Verdict, gate_text, judge, why_no_face
 from ..pulid_core.face.similarity import Comparison, annotate, compare
 from ..pulid_core.images import check_batch, image_from_photos, photo_from_hwc, rgb_pixels
 from .display import shown
@@ -21,6 +19,8 @@ from .values import require_values
 
 if TYPE_CHECKING:
     from ..pulid_core.face.analyser import FaceAnalyser
+    from ..pulid_core.face.detection import Pause
+    from ..pulid_core.face.gate import Verdict
 
 LOGGER = logging.getLogger(__name__)
 
@@ -118,6 +118,7 @@ class PulidLikenessGate(io.ComfyNode):
         keep_best: list[int],
     ) -> io.NodeOutput:
         """Compare every picture; one that was searched for faces before is not searched again."""
+        from ..pulid_core.face.gate import gate_text, judge
         from .pulid_models import step_callback
 
         require_values(cls, threshold=threshold, keep_best=keep_best)
@@ -155,6 +156,8 @@ def _look(
     pause: Pause,
 ) -> tuple[Comparison | str, torch.Tensor]:
     """Compare one picture, (H, W, C), or say why not; and what is shown of it, an IMAGE of one."""
+    from ..pulid_core.face.gate import why_no_face
+
     try:
         photo = photo_from_hwc(picture, index, count)
     except ReferenceImageError as error:

@@ -14,9 +14,8 @@ import folder_paths
 from comfy.cli_args import args
 
 from ..pulid_core.errors import CheckpointError, MissingFilesError
-from ..pulid_core.identity.card import SUFFIX as CARD_SUFFIX
-from ..pulid_core.identity.card import is_card
-from ..pulid_core.identity.file import SUFFIX as IDENTITY_SUFFIX
+from ..pulid_core.identity.name import CARD_SUFFIX
+from ..pulid_core.identity.name import SUFFIX as IDENTITY_SUFFIX
 from ..pulid_core.model_files import finder as model_finder
 from ..pulid_core.model_files.catalogue import FACE_DETECTOR, FACE_FILES, FACE_MODEL, ModelFile
 
@@ -85,6 +84,8 @@ def card_choices() -> list[str]:
 
 @lru_cache(16384)  # ComfyUI asks several times for each prompt
 def _is_card(path: Path, written: int) -> bool:  # noqa: ARG001 - a file that was replaced is read again
+    from ..pulid_core.identity.card import is_card
+
     return is_card(path)
 
 

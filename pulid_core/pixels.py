@@ -10,7 +10,7 @@ from os import PathLike
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageOps
 
 from .errors import ReferenceImageError
 
@@ -166,6 +166,8 @@ def to_8_bits(picture: Image.Image) -> Image.Image:
 def _to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
     if not profile or picture.mode not in ("RGB", "CMYK", "L"):
         return picture
+    from PIL import ImageCms  # few pictures have a profile
+
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         srgb = ImageCms.createProfile("sRGB")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pulid_pack.tests.real_comfyui.test_portrait import IMPORTS
+from pulid_pack.tests.start_up import WATCH, loaded_and_watched
 
 ROOT = Path(__file__).resolve().parents[1]
 NOT_SHIPPED = {
@@ -150,21 +150,6 @@ def test_what_is_allowed_is_allowed():
     assert not sins("import importlib, numpy\nimportlib.import_module('re')\nnumpy.load('x')")
 
 
-WATCH = """
-import os
-FORBIDDEN = {
-    "socket.connect", "socket.getaddrinfo", "socket.sendto", "urllib.Request", "sqlite3.connect",
-    "subprocess.Popen", "os.system", "os.posix_spawn", "os.fork", "os.exec",
-    "os.mkdir", "os.rename", "os.remove", "os.link", "os.symlink", "shutil.copyfile",
-}
-def watch(event, arguments):
-    if event in FORBIDDEN or event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR):
-        os.write(2, f"{event} {arguments}".encode())
-        os._exit(1)  # unlike an error, nothing catches it
-sys.addaudithook(watch)
-"""
-
-
 @pytest.mark.parametrize(
     ("code", "event"),
     [
@@ -182,13 +167,7 @@ def test_the_watch_notices(code: str, event: str, tmp_path: Path):
 
 def test_loading_the_pack_reaches_no_network_and_writes_nothing(matrix_comfyui_dir):
     """From ComfyUI's import to every node's schema: no connection, no process, no file, anywhere."""
-    begin = "before = set(sys.modules)\n"
-    assert begin in IMPORTS
-    script = IMPORTS.format(comfyui=str(matrix_comfyui_dir), pack=str(ROOT))
-    script = script.replace(begin, WATCH + begin)
-    done = subprocess.run(
-        [sys.executable, "-B", "-c", script], capture_output=True, text=True, check=False
-    )
+    done = loaded_and_watched(matrix_comfyui_dir)
     assert done.returncode == 0, done.stderr
 
 

@@ -58,6 +58,7 @@ def test_equal_pictures_have_equal_keys():
     assert photos_from_image(image.view(1, 60, 40, 3))[0].key != photos_from_image(image)[0].key
 
 
+@pytest.mark.slow
 def test_a_photo_of_144_megapixels_is_converted_in_bands():
     """Its 8 bit pixels, 432 MB, and little more: never a second copy in floats."""
     image = torch.full((1, 1, 1, 1), 0.2).expand(1, 12_000, 12_000, 3)

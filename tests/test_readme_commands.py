@@ -100,7 +100,7 @@ FOR_BASH = [
 ]
 RUN = [
     script
-    for script in FOR_BASH
+    for script in dict.fromkeys(FOR_BASH)
     if not any(set(script) < set(other) for other in FOR_BASH)  # it is run there
 ]
 

@@ -20,10 +20,8 @@ from PIL.PngImagePlugin import PngInfo
 from ..checkpoint import damaged
 from ..errors import CheckpointError
 from ..images import Pixels
-from ..sheet.contact_sheet import font_for, wrap
 from .identity import Provenance, consent_text
 
-SUFFIX = ".png"
 CHUNK = b"plID"
 """Ancillary, private, and not to be copied by a program that changes the picture: PNG's case rules."""
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -59,6 +57,8 @@ def card_lines(name: str, provenance: Provenance) -> list[str]:
 
 def draw_card(face: Pixels | None, lines: Sequence[str]) -> Image.Image:
     """Draw the picture: the sign, the face in a frame of corners, the lines, and the warning."""
+    from ..sheet.contact_sheet import font_for, wrap  # whoever only reads cards draws nothing
+
     small, large = font_for("".join(lines), 15), font_for(SIGN, 24)
     room = WIDTH_PX - 2 * MARGIN_PX
     written = [part for line in lines for part in wrap(line, small, room)]

@@ -21,7 +21,6 @@ from ..checkpoint import damaged
 from ..errors import CheckpointError, IdentityExistsError, PulidError, quoted
 from ..images import Pixels
 from ..whole_file import write_whole
-from .card import SUFFIX as CARD_SUFFIX
 from .card import card_bytes, card_lines, read_card
 from .identity import (
     THUMBNAIL_SIZE_PX,
@@ -31,8 +30,8 @@ from .identity import (
     round_half,
     thumbnails,
 )
+from .name import CARD_SUFFIX, SUFFIX
 
-SUFFIX = ".safetensors"
 FORMAT = "pulid-flux-identity"
 FORMAT_VERSION = 1
 

@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 from ..errors import PulidError, quoted
-from .card import SUFFIX as CARD_SUFFIX
-from .file import SUFFIX
+
+SUFFIX, CARD_SUFFIX = ".safetensors", ".png"
+"""Of an identity's file, and of its card."""
 
 NOT_IN_NAMES = re.compile(r'[<>:"|?*\\\x00-\x1f\x7f\ud800-\udfff]')
 """What Windows does not allow in file names (it would write `a:b` into a stream beside a file `a`), and what

@@ -122,6 +122,11 @@ else:
         """A window on the ComfyUI that has everything."""
         yield from opened(browser, comfyui)
 
+    @pytest.fixture(scope="module")
+    def kept_frontend(browser, comfyui) -> Iterator[Frontend]:
+        """The same for a module's tests that work on in one window: opening takes seconds."""
+        yield from opened(browser, comfyui)
+
     @pytest.fixture
     def bare_frontend(browser, bare_comfyui) -> Iterator[Frontend]:
         """A window on the ComfyUI that has nothing."""

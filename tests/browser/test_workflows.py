@@ -1,7 +1,6 @@
 """The shared workflows as a new user sees them: opened, read, run, cancelled; and what is missing at first."""
 
 import itertools
-import json
 import re
 import time
 
@@ -11,7 +10,7 @@ from pulid_pack.devtools.comfyui import PACK_NAME, inputs_of
 from pulid_pack.devtools.portrait_workflow import FOLDER, PATH, read
 from pulid_pack.devtools.workflow_conversion import to_prompt
 from pulid_pack.tests.browser.conftest import OLDER
-from pulid_pack.tests.browser.frontend import FRONTENDS_OWN, Frontend
+from pulid_pack.tests.browser.frontend import FRONTENDS_OWN, NOTES
 
 WORKFLOWS = sorted(FOLDER.glob("*.json"))
 REMOTE, SAVE = (path.stem for path in WORKFLOWS[1:3])
@@ -20,7 +19,12 @@ FACELESS = {
     "14 Find the lowest strength": ("PulidAutoTuneResult", "Not reached: 0.6 was wanted"),
 }
 """What stops, and says so, where no picture shows a face: the stage paints none."""
-SMALL = {"EmptySD3LatentImage": {"width": 128, "height": 128}, "KSampler": {"steps": 4}}
+SMALL = {
+    "EmptySD3LatentImage": {"width": 128, "height": 128},
+    "KSampler": {"steps": 4},
+    "PulidFaceCrop": {"size": 256},
+    "WavespeedFluxPulidRemote": {"size": "256*256"},
+}
 LEAST_ZOOM = 0.6
 """Below 0.57 ComfyUI draws boxes without text."""
 
@@ -79,8 +83,10 @@ def assert_readable(frontend, name: str) -> None:
     for one, other in itertools.combinations(nodes, 2):
         assert not overlap(one["box"], other["box"]), (name, one["name"], other["name"])
     assert {node["name"]: node["covered"] for node in nodes if node["covered"]} == {}, name
+    count = sum(node["type"] == "MarkdownNote" for node in read_by_name(name)["nodes"])
+    # Some frontends draw them a moment after the rest.
+    frontend.page.wait_for_function(f"(count) => ({NOTES})().length === count", arg=count)
     notes = frontend.notes()
-    assert len(notes) == sum(node["type"] == "MarkdownNote" for node in read_by_name(name)["nodes"])
     for text, needed, room in notes:
         assert needed <= room + 2, (name, text)
 
@@ -112,16 +118,27 @@ def finish(frontend) -> dict:
     return run
 
 
+@pytest.fixture(scope="module")
+def saved_graphs() -> dict[str, dict]:
+    """What was saved after each run, by the workflow's name."""
+    return {}
+
+
 # In their order: the third saves the person that the fourth loads.
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_workflow_runs_and_gives_a_picture(path, frontend, comfyui):
+def test_workflow_runs_and_gives_a_picture(path, kept_frontend, comfyui, saved_graphs):
     """The frontend converts what the file says, it gives its pictures, and is saved."""
+    frontend = kept_frontend
     frontend.open_template(path.stem)
+    heard_before = len(frontend.heard("titles"))
     prompt = assert_converts(frontend, path, comfyui.object_info())
     if not picture_files.WANTED:
         make_small(frontend, prompt)
     run = finish(frontend)
-    assert_saved_graph_comes_back_equal(frontend, path.stem)
+    frontend.save_as(f"my {path.stem}")
+    saved_graphs[path.stem] = frontend.graph()
+    if path.stem == SAVE:
+        frontend.page.evaluate("app.refreshComboInNodes()")  # as R does: the next lists the card
     savers = [number for number, node in prompt.items() if node["class_type"] == "SaveImage"]
     if path.stem in FACELESS:
         node, told = FACELESS[path.stem]
@@ -129,7 +146,8 @@ def test_workflow_runs_and_gives_a_picture(path, frontend, comfyui):
         savers = []
     assert savers or path.stem in (SAVE, *FACELESS)
     if savers:  # encoding is not repeated for a photo that an earlier workflow encoded
-        assert any(re.match(r"\[[1-9]\d*%\]", title) for title in frontend.heard("titles"))
+        titles = frontend.heard("titles")[heard_before:]
+        assert any(re.match(r"\[[1-9]\d*%\]", title) for title in titles)
     for number in savers:
         assert run["outputs"][number]["images"]
         frontend.wait_for_pictures(number)
@@ -143,16 +161,12 @@ def make_small(frontend, prompt: dict) -> None:
             frontend.choose(number, name, value)
 
 
-def assert_saved_graph_comes_back_equal(frontend, name: str) -> None:
-    """Saved under a new name and opened in a fresh browser: the same JSON."""
-    frontend.save_as(f"my {name}")
-    saved = frontend.graph()
-    other = Frontend.in_new_window(frontend.page.context.browser, frontend.server)
-    other.open_saved(f"my {name}")
-    again = other.graph()
-    other.close()
-    assert comparable(again) == comparable(saved)
-    assert other.complaints == []
+def test_what_was_saved_comes_back_equal(saved_graphs, frontend):
+    """Each graph that the runs above saved under a new name, in a fresh browser: the same JSON."""
+    assert saved_graphs, "runs after the tests that save"
+    for name, saved in saved_graphs.items():
+        frontend.open_saved(f"my {name}")
+        assert comparable(frontend.graph()) == comparable(saved), name
 
 
 def comparable(graph: dict) -> dict:
@@ -198,7 +212,8 @@ def take_picture(frontend, path) -> None:
     """The graph as it stands on the screen after its run, if the README shows it."""
     for name, source in picture_files.OF_WORKFLOWS.items():
         if picture_files.WANTED and source == path:
-            frontend.button("Hide Minimap").click()
+            if frontend.button("Hide Minimap").count():  # one window takes them all
+                frontend.button("Hide Minimap").click()
             frontend.page.mouse.move(5, 500)  # no tooltip on the picture
             frontend.page.wait_for_timeout(700)
             boxes = [node["box"] for node in frontend.look()]
@@ -223,8 +238,8 @@ def test_cancel_stops_within_a_second(frontend, comfyui):
         assert run["status"]["messages"][-1][0] == "execution_interrupted"
         frontend.page.wait_for_function("(ms) => heard.interrupted > ms", arg=pressed_ms)
         assert frontend.heard("interrupted") - pressed_ms < 1000
-    run = frontend.wait_for_end(frontend.press_run())
-    assert run["status"]["status_str"] == "success", json.dumps(run["status"])
+    make_small(frontend, frontend.prompt())
+    finish(frontend)
 
 
 def test_what_is_missing_at_first_is_said_once(bare_frontend):

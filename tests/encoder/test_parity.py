@@ -68,6 +68,7 @@ def test_vision_tower(stage, faces):
         assert_parity(ours, state)
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_idformer(stage):
     """Identity tokens, and those of nobody, which are not zero."""
@@ -88,6 +89,7 @@ def test_idformer(stage):
     assert zeros.abs().max() > 0
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_idformer_takes_several_photos(stage):
     """The native path: n conditions give 5n identity tokens, one photo given twice as (1, 1, D)."""

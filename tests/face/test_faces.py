@@ -167,6 +167,7 @@ def test_boxes_and_key_points_of_two_photographs(astronaut, hopper, analyser):
         assert np.abs(portrait.face.key_points - points).max() < 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [100, 150, 400])
 @pytest.mark.parametrize("place", [(100, 200), (2100, 3300)])
 def test_a_face_on_a_photo_of_24_megapixels_is_as_sharp_as_cut_out_by_hand(
@@ -193,6 +194,7 @@ def test_a_large_face_is_reduced_without_skipping_pixels(hopper, analyser):
     assert np.abs(crop - portrait.crop / 2.0)[MIDDLE].mean() < 15  # by skipping: 60
 
 
+@pytest.mark.slow
 def test_a_photo_of_144_megapixels_needs_little_memory(astronaut, analyser):
     """Beyond its own 8 bit pixels, with a face, and in the windows without one."""
     pixels = np.full((12_000, 12_000, 3), 128, np.uint8)
@@ -247,6 +249,7 @@ def test_a_turned_photo_is_set_upright_and_said(t1, hopper, astronaut, analyser,
         assert is_at(report.chosen, places[quarters])
 
 
+@pytest.mark.slow
 @settings(
     max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

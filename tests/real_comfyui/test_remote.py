@@ -1,4 +1,7 @@
-"""The remote nodes in the real ComfyUI, against the stand-in: paid once, cancelled at once."""
+"""The remote nodes in the newest ComfyUI, against the stand-in: paid once, cancelled at once.
+
+One server, at the most talkative log level, with a canary as the key.
+"""
 
 import json
 import os
@@ -12,113 +15,24 @@ from typing import Any
 import pytest
 import requests
 from PIL import Image
-from pulid_pack.devtools import portrait_workflow
-from pulid_pack.devtools.comfyui import ROOT, ComfyServer, Run, inputs_of
+from pulid_pack.devtools.comfyui import ROOT, ComfyServer, Run
 from pulid_pack.devtools.pages import assert_page_helps
 from pulid_pack.devtools.wavespeed_standin import COMFY_PACK, SIGNATURE, Standin
-from pulid_pack.devtools.workflow_conversion import to_prompt
-from pulid_pack.tests.real_comfyui.portrait_graph import NODES, Prompt, portrait
+from pulid_pack.tests.real_comfyui.portrait_graph import portrait
+from pulid_pack.tests.real_comfyui.remote_graph import (
+    ACCOUNT,
+    LOCAL,
+    PROMPT,
+    graph,
+    own_photo,
+    remote,
+    sources,
+)
 
 pytestmark = pytest.mark.comfy
 
 KEY = "standin-canary-9f3b6c71d2"
-PROMPT = "prompt-canary in the rain"
 STATE = Path("user") / "__wavespeed_flux_pulid"
-INPUTS = [
-    *("image", "prompt", "size", "guidance_scale", "seed", "output_format", "width", "height"),
-    *("num_images", "batch_mode", "prompt_per_line", "max_cost_usd", "max_wait_s"),
-    *("max_parallel", "on_partial_failure", "force_rerun", "enable_base64_output"),
-    *("enable_sync_mode", "prediction_id", "cancel_at_service"),
-]
-
-
-def remote(**inputs: Any) -> dict[str, Any]:
-    """The remote node, small and quick."""
-    defaults = {
-        "image": ["photo", 0],
-        "prompt": PROMPT,
-        "size": "256*320",
-        "guidance_scale": 3.5,
-        "output_format": "png",
-    }
-    return {"class_type": "WavespeedFluxPulidRemote", "inputs": defaults | inputs}
-
-
-def graph(extra_nodes: Prompt | None = None, **inputs: Any) -> Prompt:
-    """Photo, remote node, saved picture and shown metadata."""
-    return {
-        "photo": NODES["photo"],
-        "remote": remote(**inputs),
-        "save": {
-            "class_type": "SaveImage",
-            "inputs": {"images": ["remote", 0], "filename_prefix": "remote"},
-        },
-        "show": {"class_type": "PreviewAny", "inputs": {"source": ["remote", 1]}},
-        **(extra_nodes or {}),
-    }
-
-
-ACCOUNT: Prompt = {"account": {"class_type": "WavespeedAccount", "inputs": {}}}
-LOCAL: Prompt = {
-    "photo": NODES["photo"],
-    "preview": {"class_type": "PreviewImage", "inputs": {"images": ["photo", 0]}},
-}
-
-
-def sources(run: Run) -> list[str]:
-    """Where the pictures of a run came from."""
-    assert run.error is None, run.error
-    (text,) = run.outputs["show"]["text"]
-    return [image["source"] for image in json.loads(text)["images"]]
-
-
-# In every ComfyUI of the matrix
-
-
-def test_schema(matrix_server):
-    """No key widget, no account of ComfyUI's own, a tooltip everywhere, inputs in order."""
-    info = matrix_server.object_info("WavespeedFluxPulidRemote")["WavespeedFluxPulidRemote"]
-    given = inputs_of(info)
-    assert sorted(given) == sorted(INPUTS)
-    order = [*info["input_order"]["required"], *info["input_order"]["optional"]]
-    assert order == sorted(INPUTS, key=lambda name: name not in info["input"]["required"])
-    assert not [name for name in given if "key" in name or "url" in name]
-    assert [name for name, (_, options) in given.items() if not options.get("tooltip")] == []
-    assert given["seed"][1]["control_after_generate"]
-    assert not info.get("api_node")
-    assert set(info["input"].get("hidden") or ()) <= {"prompt", "unique_id"}
-    assert all(info["output_tooltips"])
-    assert "7 days" in info["description"]
-    account = matrix_server.object_info("WavespeedAccount")["WavespeedAccount"]
-    assert account["output_node"]
-    assert not account["input"].get("required")
-
-
-def test_shared_workflow_unchanged(matrix_server, wavespeed):
-    """A picture; the second run comes from ComfyUI's cache, the third from this machine's disk."""
-    workflow = portrait_workflow.load(path=portrait_workflow.REMOTE_PATH)
-    prompt = to_prompt(workflow, matrix_server.object_info())
-    (node,) = (node for node in prompt.values() if node["class_type"] == "WavespeedFluxPulidRemote")
-    assert node["inputs"]["max_cost_usd"] == 0.5
-    assert node["inputs"]["prediction_id"] == ""
-    paid = wavespeed.paid
-    run = matrix_server.run(prompt)
-    assert run.error is None
-    ((picture,),) = run.images.values()
-    with Image.open(picture) as opened:
-        assert opened.size == (1024, 1024)
-    assert wavespeed.paid == paid + 1
-
-    again = matrix_server.run(prompt)
-    assert again.error is None
-    assert again.executed_nodes == []
-    matrix_server.free()
-    anew = matrix_server.run(prompt)
-    assert anew.error is None
-    assert wavespeed.paid == wavespeed.images_delivered == paid + 1
-
-
-# One server, at the most talkative log level, with a canary as the key
 
 
 @pytest.fixture(scope="module")
@@ -248,12 +162,6 @@ def test_cancel(seed, endpoint, fault, remote_server, service):
     assert source in ("new", "resumed", "adopted")
     assert service.paid == paid + 1
     assert service.paid_twice == 0
-
-
-def own_photo(color: int) -> dict[str, Any]:
-    """A photo that was not uploaded before."""
-    inputs = {"width": 64, "height": 64, "batch_size": 1, "color": color}
-    return {"class_type": "EmptyImage", "inputs": inputs}
 
 
 def calm_service(service: Standin) -> None:

@@ -1,7 +1,7 @@
 """A graph that ComfyUI-Distributed runs on several machines: the remote node pays on none of them."""
 
 import pytest
-from pulid_pack.tests.real_comfyui.test_remote import graph
+from pulid_pack.tests.real_comfyui.remote_graph import graph
 
 pytestmark = pytest.mark.comfy
 

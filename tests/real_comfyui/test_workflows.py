@@ -1,6 +1,6 @@
 """What every shared workflow is for, over the newest ComfyUI; small and quick where a model samples.
 
-`tests/browser` runs them all unchanged, `test_portrait` and `test_remote` the two that are not here.
+`tests/browser` runs them all unchanged, `test_portrait` and `test_remote_matrix` the two that are not here.
 """
 
 import copy
@@ -20,10 +20,12 @@ pytestmark = pytest.mark.comfy
 ELSEWHERE = {portrait_workflow.PATH.stem, portrait_workflow.REMOTE_PATH.stem}
 QUICK = {
     "EmptySD3LatentImage": {"width": 64, "height": 64},
+    "PulidFaceCrop": {"size": 256},
     "KSampler": {"steps": 2},
     "PrimitiveInt": {"value": 2},  # the steps of two samplers in a row
     "WavespeedFluxPulidRemote": {"size": "256*256"},
 }
+NEAREST = {"upscale_method": "nearest-exact", "crop": "disabled"}
 GRAY = {"width": 512, "height": 512, "batch_size": 1, "color": 0x808080}
 TROUBLE = ("lora key not loaded", "missing controlnet keys")
 
@@ -66,6 +68,9 @@ def shrunk(prompt: Prompt) -> Prompt:
     """The prompt with a small latent and two steps."""
     for node in prompt.values():
         node["inputs"] |= QUICK.get(node["class_type"], {})
+        if node["class_type"] == "FluxKontextImageScale":  # to a megapixel
+            node["class_type"] = "ImageScale"
+            node["inputs"] |= {"width": 128, "height": 128} | NEAREST
     return prompt
 
 
@@ -206,11 +211,12 @@ def cells(sheet: np.ndarray, columns: int, rows: int, size: tuple[int, int]) -> 
 
 def test_which_weight_and_start_look_best(kitchen):
     """Nine different pictures stand on the sheet, in the order of the grid, each judged."""
-    prompt = kitchen.prompt(
-        "10 Which weight and start look best"
-    )  # under smaller pictures the captions wrap
-    (sampler,) = ids(prompt, "KSampler")
+    prompt = kitchen.quick("10 Which weight and start look best")
+    (sampler,), (decode,) = ids(prompt, "KSampler"), ids(prompt, "VAEDecode")
     prompt[sampler]["inputs"]["steps"] = 6  # fewer cannot tell the starts
+    prompt["small"] = copy.deepcopy(prompt[decode])
+    inputs = {"image": ["small", 0], "width": 384, "height": 384}  # under less the captions wrap
+    prompt[decode] = {"class_type": "ImageScale", "inputs": inputs | NEAREST}
     run = kitchen.run(prompt)
     (sheet,) = map(pixels, shown(run, prompt, "SaveImage"))
     judged = [pixels(path) for path in shown(run, prompt, "PulidFaceSimilarity")]

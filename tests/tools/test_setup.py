@@ -4,7 +4,7 @@ import re
 import subprocess
 
 import pytest
-from pulid_pack.devtools import setup
+from pulid_pack.devtools import setup, tiny_stage
 from pulid_pack.devtools.comfyui import ROOT
 
 
@@ -134,6 +134,12 @@ def test_an_end_is_installed_once_per_requirements(end, installed, tmp_path, mon
     monkeypatch.setattr(setup.time, "strftime", lambda *_: "tomorrow")
     setup.install_end(end)
     assert len(calls) == (4 if end == "newest" else 3)
+
+
+def test_a_stage_that_was_made_is_known_by_its_own_stamp():
+    """Both name its sources: tiny_stage when it writes, the set-up without importing it."""
+    sources = [setup.ROOT / "devtools" / name for name in setup.STAGE_SOURCES]
+    assert setup.digest(sources) == tiny_stage.version()
 
 
 def test_a_whole_stage_is_not_made_again(tmp_path, monkeypatch):

@@ -72,6 +72,7 @@ def eva_peer() -> dict[str, torch.Tensor]:
         return create_model("EVA02-CLIP-L-14-336", "", force_custom_clip=True).state_dict()
 
 
+@pytest.mark.slow
 def test_eva_file_has_the_peers_layout(stage, eva_peer):
     """Same keys and shapes, and the same rotary tables; loadable without executing anything."""
     path = stage / "clip_vision/EVA02_CLIP_L_336_psz14_s6B.pt"
