@@ -12,6 +12,7 @@ folds               folded identities, likewise
 block_patch         the hooks on the model
 forward_plan        who acts in one forward pass of FLUX
 wavespeed_background, wavespeed_workers  the remote node at work, and its refusal on several machines
+workers             what other machines of ComfyUI-Distributed lack, told on this one
 """
 
 from __future__ import annotations
