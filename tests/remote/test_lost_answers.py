@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from pulid_pack.pulid_core.wavespeed import Progress
 from pulid_pack.pulid_core.wavespeed.answers import Prediction, parse_moment
+from pulid_pack.pulid_core.wavespeed.delivery import ADOPTED_WARNING
 from pulid_pack.pulid_core.wavespeed.errors import RemoteBatchFailed, RemoteOutcomeUnknown
 from wavespeed_faults import envelope, held
 from wavespeed_standin import Job, Standin
@@ -131,11 +132,14 @@ WRITTEN: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
 
 @pytest.mark.parametrize("name", WRITTEN)
 def test_inputs_written_another_way(name: str, service: Standin, tmp_path: Path):
-    """They are ours all the same."""
+    """They are ours all the same; without a prompt among them they prove nothing, and that is said."""
     service.list_inputs = True
     service.rewrite_inputs = WRITTEN[name]
     service.fail("submit", "500_after")
-    assert len(client_for(service.url, tmp_path).run(request()).images) == 1
+    (facts,) = client_for(service.url, tmp_path).run(request()).metadata
+    is_proved = name not in ("no prompt", "nothing", "none")
+    assert facts["source"] == ("resumed" if is_proved else "adopted")
+    assert (ADOPTED_WARNING in facts["warnings"]) != is_proved
     assert books(service) == (1, 1)
 
 
