@@ -113,10 +113,12 @@ def fast_jobs(extra: list[str]) -> list[Job]:
     """The tests that need no ComfyUI and are quick; those of the remote half mostly wait."""
     quick = ("-m", "not comfy and not slow")
     ignored = [f"--ignore={folder}" for folder in ("tests/remote", *FACES)]
+    remote = sorted((ROOT / "tests" / "remote").glob("test_*.py"))
     jobs = [
-        run_pytest("remote", "tests/remote", *quick, extra=extra),
-        run_pytest("faces", *FACES, *quick, extra=extra),
         run_pytest("core", "tests", *ignored, *quick, extra=extra),
+        run_pytest("remote 1 of 2", *remote[::2], *quick, extra=extra),
+        run_pytest("remote 2 of 2", *remote[1::2], *quick, extra=extra),
+        run_pytest("faces", *FACES, *quick, extra=extra),
     ]
     left_out = "not run because of --fast: what needs ComfyUI or long (markers comfy and slow)"
     for job in jobs:

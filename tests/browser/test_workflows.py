@@ -224,6 +224,10 @@ def take_picture(frontend, path) -> None:
 def test_cancel_stops_within_a_second(frontend, comfyui):
     """Pressed while our node encodes and while FLUX samples; the next run goes through."""
     frontend.open_template(PATH.stem)
+    prompt = frontend.prompt()
+    (size,) = (key for key, node in prompt.items() if node["class_type"] == "EmptySD3LatentImage")
+    for side in ("width", "height"):  # a step is not broken off; at 1024 px one takes a second here
+        frontend.choose(size, side, 512)
     comfyui.free()  # what another test computed
     for node in ("PulidApplyFlux", "KSampler"):
         prompt_id = frontend.press_run()
@@ -238,7 +242,7 @@ def test_cancel_stops_within_a_second(frontend, comfyui):
         assert run["status"]["messages"][-1][0] == "execution_interrupted"
         frontend.page.wait_for_function("(ms) => heard.interrupted > ms", arg=pressed_ms)
         assert frontend.heard("interrupted") - pressed_ms < 1000
-    make_small(frontend, frontend.prompt())
+    make_small(frontend, prompt)
     finish(frontend)
 
 
