@@ -51,7 +51,7 @@ def attend(request: dict[str, Any]) -> dict[str, Any]:
     if is_prompt(prompt) and job and not job.worker and _has_ours(prompt):
         task = asyncio.get_running_loop().create_task(_follow_all(job.name, job.workers))
         _following.add(task)
-        task.add_done_callback(_following.discard)
+        task.add_done_callback(_forget)
     return request
 
 
@@ -76,6 +76,12 @@ def _has_ours(prompt: dict[str, Any]) -> bool:
         str(node.get("class_type")).startswith(OURS) and runs_on_workers(prompt, key)
         for key, node in prompt.items()
     )
+
+
+def _forget(task: asyncio.Task[None]) -> None:
+    _following.discard(task)
+    if not task.cancelled() and (error := task.exception()):  # a worker answers as it likes
+        LOGGER.warning("How ComfyUI-Distributed's workers fared is not known: %r", error)
 
 
 async def _follow_all(job: str, ids: frozenset[str]) -> None:

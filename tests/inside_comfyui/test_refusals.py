@@ -13,7 +13,6 @@ import pytest
 import torch
 from pulid_pack.pulid_core.errors import PulidError, UnsupportedModelError
 from pulid_pack.tests.inside_comfyui.world import (
-    WIDTH,
     apply,
     identity,
     latent,
@@ -102,43 +101,3 @@ def test_a_subclass_of_flux_is_refused(model, pulid):
     other.add_object_patch("diffusion_model", flux)
     with pytest.raises(UnsupportedModelError, match="OtherFlux"):
         apply(other, pulid)
-
-
-def radiance():
-    known = comfy.ldm.chroma_radiance.model.ChromaRadianceParams.__dataclass_fields__
-    sizes = (
-        {
-            "image_model": "chroma_radiance", "axes_dim": [16, 56, 56], "context_in_dim": 64, "depth": 19,
-            "depth_single_blocks": 38, "hidden_size": WIDTH, "in_channels": 3, "mlp_ratio": 4.0,
-            "num_heads": 1, "out_channels": 3, "patch_size": 16, "theta": 10000, "qkv_bias": True,
-            "in_dim": 64, "out_dim": WIDTH, "hidden_dim": 32, "n_layers": 2, "txt_ids_dims": [],
-            "vec_in_dim": None, "nerf_hidden_size": 8, "nerf_mlp_ratio": 2, "nerf_depth": 1,
-            "nerf_max_freqs": 2, "nerf_tile_size": 0, "nerf_final_head_type": "conv",
-            "nerf_embedder_dtype": torch.float32, "use_x0": False, "use_sequential_txt_ids": False,
-        }
-    )  # fmt: skip
-    sizes = {k: v for k, v in sizes.items() if k in known or k == "image_model"}
-    config = comfy.supported_models.ChromaRadiance(sizes)
-    config.set_inference_dtype(torch.float32, None)
-    base = comfy.model_base.ChromaRadiance(config, device="cpu")
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in base.diffusion_model.named_parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.05, generator=generator)
-        else:
-            torch.nn.init.constant_(parameter, float("norm" in name))
-    device = comfy.model_management.get_torch_device()
-    return comfy.model_patcher.CoreModelPatcher(
-        base.requires_grad_(False), device, comfy.model_management.unet_offload_device()
-    )
-
-
-def test_chroma_radiance(real_depth):
-    """Pixels instead of latents, 16 to a token: PuLID acts, where its mask says."""
-    _, pulid = real_depth
-    model, start = radiance(), torch.zeros(1, 3, 64, 96)
-    picture = sample(apply(model, pulid), cfg=2.0, steps=2, start=start)
-    assert picture.isfinite().all()
-    assert not torch.equal(picture, sample(model, cfg=2.0, steps=2, start=start))
-    zero = apply(model, pulid, mask=torch.zeros(1, 4, 4))
-    assert torch.equal(sample(zero, steps=2, start=start), sample(model, steps=2, start=start))

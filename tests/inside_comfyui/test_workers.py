@@ -132,6 +132,15 @@ def test_of_what_did_not_fail_nothing_is_told(monkeypatch, machines):
     assert machines.run(monkeypatch) == []
 
 
+def test_what_cannot_be_read_is_said_in_the_log(monkeypatch, caplog):
+    """And ends nothing else; nobody waits for who asks the workers."""
+    machines = Machines(messages=7)
+    with pytest.raises(TypeError):
+        machines.run(monkeypatch)
+    assert [r.getMessage() for r in caplog.records if "is not known" in r.getMessage()]
+    assert not workers._following
+
+
 def test_graphs_without_our_nodes_are_not_followed(monkeypatch):
     machines = Machines()
     assert machines.run(monkeypatch, kind="KSampler") == []
