@@ -320,13 +320,14 @@ def test_second_pass_on_the_face(kitchen):
 
 
 def test_second_pass_on_a_batch(kitchen):
-    """Every picture is cropped, painted and pasted by itself."""
-    quick = kitchen.quick("15 Second pass on the face")
+    """Every picture is cropped, painted in the template's own size, and pasted by itself."""
+    name = "15 Second pass on the face"
+    quick, whole = kitchen.quick(name), kitchen.prompt(name)  # each its own
     (finished,) = [n for n in ids(quick, "LoadImage") if quick[n]["inputs"]["image"] == "group.png"]
     inputs = {"image1": [finished, 0], "image2": [finished, 0]}
     quick["batch"] = {"class_type": "ImageBatch", "inputs": inputs}
     for node in ids(quick, "PulidFaceCrop"):
-        quick[node]["inputs"]["image"] = ["batch", 0]
+        quick[node]["inputs"] |= {"image": ["batch", 0], "size": whole[node]["inputs"]["size"]}
     run = kitchen.run(quick)
     one, two = map(pixels, shown(run, quick, "SaveImage"))
     assert np.array_equal(one, two)
